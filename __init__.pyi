@@ -1,0 +1,3 @@
+from .backbones import load_backbone as load_backbone
+from .benchmarks import leaderboard as leaderboard
+from .benchmarks import run as run
