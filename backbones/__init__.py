@@ -1,0 +1,5 @@
+"""Floor 1: one feature interface over every source of backbones."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,13 @@
+from .card import BackboneCard as BackboneCard
+from .card import Input as Input
+from .errors import BadInput as BadInput
+from .errors import NotApplicable as NotApplicable
+from .errors import Unavailable as Unavailable
+from .interface import Backbone as Backbone
+from .interface import Features as Features
+from .interface import Level as Level
+from .registry import find_backbone as find_backbone
+from .registry import list_backbones as list_backbones
+from .registry import load_backbone as load_backbone
+from .transform import Letterbox as Letterbox
+from .transform import Transform as Transform

@@ -1,0 +1,186 @@
+"""The one interface over every backbone: images in, the asked-for features out."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import log2
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from .card import BackboneCard, Input
+from .catching import catch
+from .errors import BadInput, NotApplicable, unknown
+from .transform import Transform
+
+
+@dataclass(frozen=True)
+class Level:
+    """One feature map of the pyramid: its `channels`, and its `stride` in input pixels."""
+
+    channels: int
+    stride: int
+
+
+@dataclass
+class Features:
+    """What a forward pass gave; what was not asked for stays empty.
+
+    embedding: (B, D) the image as one vector; maps: [(B, C, H, W), …] fine to coarse;
+    projection: (B, T) the image in the text tower's space; layers: name → that module's output.
+    """
+
+    embedding: Tensor | None = None
+    maps: list[Tensor] = field(default_factory=list)
+    projection: Tensor | None = None
+    layers: dict[str, Any] = field(default_factory=dict)
+
+
+class Backbone(nn.Module):
+    """A pretrained vision network. A source subclasses it and writes `extract` (and `encode_text`), no more.
+
+    `body` is the library's own module; its submodules are the named layers.
+    """
+
+    has_text = False  # a text tower, so `projection` and `embed_text` work
+
+    def __init__(self, card: BackboneCard, input: Input, body: nn.Module):
+        super().__init__()
+        self.card, self.input, self.body = card, input, body
+        self.transform = Transform.of(input)
+        self.eval()
+
+    # -- what a source writes ------------------------------------------------------------------------------------
+
+    def extract(self, images: Tensor, *, embedding: bool, maps: bool, projection: bool) -> Features:
+        """Features of normalised `images` (B, 3, H, W); called by `forward` only."""
+        raise NotImplementedError
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """(N, T) embeddings of `texts` in the space of `projection`; called by `embed_text` only."""
+        raise NotImplementedError
+
+    # -- what everybody calls ------------------------------------------------------------------------------------
+
+    @final
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        embedding: bool = True,
+        maps: bool = False,
+        projection: bool = False,
+        layers: Sequence[str] = (),
+    ) -> Features:
+        """Features of `images` (B, 3, H, W), already through `transform`. Raises BadInput, NotApplicable."""
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            shape = f"{tuple(images.shape)} {images.dtype}"
+            raise BadInput(f"{self.name}: images must be (B, 3, H, W) floats, got {shape}; see backbone.transform")
+        if projection and not self.has_text:
+            raise NotApplicable(f"{self.name} has no text tower")
+        if maps and not self.levels:
+            raise NotApplicable(f"{self.name} has no feature maps")
+        caught: dict[str, Any] = {}
+        with catch(self.body, self._known_layers(layers), caught):
+            try:
+                features = self.extract(images, embedding=embedding, maps=maps, projection=projection)
+            except (AssertionError, IndexError, RuntimeError) as error:
+                self._may_be_the_size(images, error)
+                raise
+        features.layers = caught
+        return features
+
+    @final
+    def embed_text(self, texts: Sequence[str]) -> Tensor:
+        """(N, T) embeddings of `texts`, not normalised. Raises NotApplicable without a text tower."""
+        if not self.has_text:
+            raise NotApplicable(f"{self.name} has no text tower")
+        return self.encode_text(list(texts))
+
+    @property
+    def name(self) -> str:
+        """The card's name, or `source/model`."""
+        return self.card.name or f"{self.card.source}/{self.card.model}"
+
+    @property
+    def image_tower(self) -> Any:
+        """The part of the body that sees images: all of it, unless there is a text tower too."""
+        return self.body
+
+    @cached_property
+    def embed_dim(self) -> int:
+        """D of the embedding, measured by a dry pass."""
+        embedding = self._dry.embedding
+        assert embedding is not None
+        return embedding.shape[1]
+
+    @cached_property
+    def levels(self) -> tuple[Level, ...]:
+        """Channels and stride of each feature map, measured by a dry pass; empty where there are none."""
+        strides = [self._probe_side / m.shape[-1] for m in self._dry.maps]
+        if len(strides) > 1:  # a pyramid halves its maps, whatever rounding and borders take off them
+            strides = [2 ** round(log2(stride)) for stride in strides]
+        return tuple(Level(m.shape[1], round(stride)) for m, stride in zip(self._dry.maps, strides, strict=True))
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Names that `forward(layers=…)` takes."""
+        return [name for name, _ in self.body.named_modules() if name]
+
+    @cached_property
+    def parameters_count(self) -> int:
+        """Number of parameters of the image side as loaded (text tower included where the body holds one)."""
+        return sum(p.numel() for p in self.body.parameters())
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """sha256 over names, shapes, types and bytes of all weights and buffers: the same weights, the same digest."""
+        sha = hashlib.sha256()
+        for name, tensor in sorted(self.body.state_dict().items()):
+            if isinstance(tensor, Tensor):
+                data = tensor.detach().cpu().contiguous()
+                sha.update(f"{name}|{tuple(data.shape)}|{data.dtype}|".encode())
+                sha.update(data.flatten().view(torch.uint8).numpy().data)
+        return sha.hexdigest()
+
+    def parameter_groups(self, layer_decay: float = 1.0, weight_decay: float = 0.05) -> list[dict[str, Any]]:
+        """Optimiser groups with `lr_scale` falling by `layer_decay` per depth, no decay on vectors (timm's rule)."""
+        from timm.optim._param_groups import param_groups_layer_decay
+
+        return list(param_groups_layer_decay(self.image_tower, weight_decay=weight_decay, layer_decay=layer_decay))
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    @property
+    def _probe_side(self) -> int:
+        return self.input.size
+
+    @cached_property
+    def _dry(self) -> Features:
+        parameter = next(self.parameters(), torch.zeros(()))
+        probe = torch.zeros(1, 3, self._probe_side, self._probe_side, device=parameter.device, dtype=parameter.dtype)
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                return self.extract(probe, embedding=True, maps=True, projection=False)
+        finally:
+            self.train(training)
+
+    def _may_be_the_size(self, images: Tensor, error: Exception) -> None:
+        # A network made for one size fails anywhere in its code; that it can't take another is a fact about it.
+        size, side = tuple(images.shape[-2:]), self.input.size
+        if size != (side, side) and not isinstance(error, (NotApplicable, torch.OutOfMemoryError)):
+            reason = " ".join(str(error).split())[:100]
+            raise NotApplicable(
+                f"{self.name} takes images of {side} px, not {size[0]} x {size[1]}: {reason}"
+            ) from error
+
+    def _known_layers(self, names: Sequence[str]) -> Sequence[str]:
+        known = set(self.layer_names) if names else ()
+        for name in names:
+            if name not in known:
+                raise unknown("layer", name, self.layer_names, where=self.name)
+        return names
