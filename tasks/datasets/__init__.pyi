@@ -1,0 +1,9 @@
+from .card import DatasetCard as DatasetCard
+from .card import SplitSpec as SplitSpec
+from .dataset import IGNORE as IGNORE
+from .dataset import Dataset as Dataset
+from .dataset import Objects as Objects
+from .dataset import Split as Split
+from .registry import find_dataset as find_dataset
+from .registry import list_datasets as list_datasets
+from .registry import load_dataset as load_dataset

@@ -1,0 +1,252 @@
+"""COCO data sets: one json of boxes, and masks as polygons or run lengths, a split (Lin et al., arXiv 1405.0312)."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeFloat, NonNegativeInt
+
+from ...backbones.errors import BadInput
+from ...backbones.reading import validate
+from ..task import Kind
+from . import rle
+from .card import DatasetCard
+from .dataset import Dataset, Objects, Split
+from .pictures import Pictures, files_digest, picture_size
+
+TOLERANCE = 1.0  # pixels by which rounding may carry a box over the edge of its image
+
+
+class Record(BaseModel):
+    """One entry of a COCO file: what is read of it, in the types of the format; other keys may be there."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+    id: int | str
+
+
+class Category(Record):
+    """A class; ids need not be consecutive."""
+
+    id: int
+    name: str
+
+
+class Picture(Record):
+    """An image file below the split's folder."""
+
+    file_name: str = Field(min_length=1, pattern=r"^[^\x00]*$")
+
+
+class Annotation(Record):
+    """An object: box as x, y, width, height; its segmentation is looked at once the image's size is known."""
+
+    image_id: int | str
+    category_id: int
+    bbox: list[FiniteFloat] = Field(min_length=4, max_length=4)
+    area: NonNegativeFloat | None = Field(default=None, allow_inf_nan=False)
+    iscrowd: int | bool = 0
+    segmentation: Any = None
+
+
+Kept = TypeVar("Kept", bound=Record)
+
+
+class Runs(BaseModel):
+    """A mask as run lengths, plain or as COCO's compressed text; size is height and width."""
+
+    model_config = ConfigDict(strict=True)
+    size: list[int] = Field(min_length=2, max_length=2)
+    counts: str | list[NonNegativeInt]
+
+
+def open_coco(card: DatasetCard, kind: Kind) -> Dataset:
+    """Splits of an `images` folder and an `annotations` json; serves detection and instance segmentation alike.
+
+    Categories become 0…C-1 in the order of their ids; the card's `classes`, where given, are their names in that order.
+    Raises BadInput naming the file and the annotation.
+    """
+    for name, spec in card.splits.items():
+        if spec.annotations is None or spec.images is None:
+            raise BadInput(
+                f"dataset {card.name}: splits.{name}: a COCO split has `images`, a folder, and `annotations`, a json"
+            )
+    classes = card.classes
+    if not classes:
+        # Any split's file tells the categories: the smallest is read soonest.
+        files = [card.root / str(spec.annotations) for spec in card.splits.values()]
+        path = min(files, key=lambda f: f.stat().st_size if f.is_file() else 0)
+        classes = tuple(_categories(path, _read(path)).values())
+    builders = {name: partial(_split, card, name, classes) for name in card.splits}
+    return Dataset(card.name, kind, classes, builders, prompts=card.prompts)
+
+
+@dataclass(frozen=True)
+class Annotated(Sequence):
+    """The objects of each image, masks decoded when asked for; `segments` None where the data set has only boxes."""
+
+    objects: Sequence[Objects]
+    segments: Sequence[Sequence[dict]] | None
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def __getitem__(self, index) -> Objects:
+        plain = self.objects[index]
+        if self.segments is None or plain.size is None:
+            return plain
+        masks = [rle.decode(s["counts"].decode(), plain.size) for s in self.segments[index]]
+        return Objects(
+            plain.boxes,
+            plain.labels,
+            np.array(masks, bool).reshape(-1, *plain.size),
+            plain.crowd,
+            plain.areas,
+            plain.size,
+        )
+
+
+def _split(card: DatasetCard, name: str, classes: tuple[str, ...]) -> Split:
+    spec = card.splits[name]
+    file, folder = card.root / str(spec.annotations), card.root / str(spec.images)
+    content = _read(file)
+    categories = _categories(file, content)
+    if tuple(categories.values()) != classes:
+        raise BadInput(
+            f"{file}: its categories differ from the {len(classes)} classes of dataset {card.name} or their order"
+        )
+    labels = {id: label for label, id in enumerate(categories)}
+    pictures = _pictures(file, folder, content)
+    sizes = {id: picture_size(path) for id, path in pictures.items()}
+    rows: dict[int | str, list[Annotation]] = {id: [] for id in pictures}
+    for annotation in _records(file, content, "annotations", Annotation):
+        where = f"{file}: annotation {annotation.id}"
+        if annotation.image_id not in rows:
+            raise BadInput(f"{where}: image_id {annotation.image_id!r} is not among the images")
+        if annotation.category_id not in labels:
+            raise BadInput(f"{where}: category_id {annotation.category_id!r} is not among the categories")
+        box = _box(where, annotation.bbox, sizes[annotation.image_id])
+        rows[annotation.image_id].append(annotation.model_copy(update={"bbox": box}))
+    objects = [_objects(found, labels, sizes[id]) for id, found in rows.items()]
+    segments = None
+    if any(rows.values()) and all(a.segmentation for found in rows.values() for a in found):
+        segments = [[_segment(file, a, sizes[id]) for a in found] for id, found in rows.items()]
+    paths = list(pictures.values())
+    digest = files_digest(paths, whole=[file], says=classes)
+    return Split(Pictures(paths), Annotated(objects, segments), digest, [p.stem for p in paths])
+
+
+def _objects(annotations: list[Annotation], labels: dict[int, int], size: tuple[int, int]) -> Objects:
+    boxes = np.array([a.bbox for a in annotations], np.float64).reshape(-1, 4)
+    areas = [boxes[i, 2] * boxes[i, 3] if a.area is None else a.area for i, a in enumerate(annotations)]
+    return Objects(
+        boxes=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1),
+        labels=np.array([labels[a.category_id] for a in annotations], np.int64),
+        crowd=np.array([bool(a.iscrowd) for a in annotations], bool),
+        areas=np.array(areas, np.float64),
+        size=size,
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise BadInput(f"{file}: no such file; correct `annotations` in the card's splits") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{file}: cannot be read as json: {error}") from None
+    if not isinstance(content, dict):
+        raise BadInput(f"{file}: a COCO file is an object with images, annotations and categories")
+    return content
+
+
+def _records(file: Path, content: dict[str, Any], key: str, model: type[Kept]) -> list[Kept]:
+    """The records under a key, each with an id of its own."""
+    raw = content.get(key)
+    if not isinstance(raw, list) or not all(isinstance(r, dict) for r in raw):
+        raise BadInput(f"{file}: {key!r} is a list of objects in a COCO file; this one has none")
+    found: dict[int | str, Kept] = {}
+    for number, one in enumerate(raw):
+        name = f"{model.__name__.lower()} {one['id']}" if isinstance(one.get("id"), int | str) else f"{key}[{number}]"
+        record = validate(one, model, where=f"{file}: {name}"[:500])
+        if record.id in found:
+            raise BadInput(f"{file}: {key}: id {record.id} is given twice")
+        found[record.id] = record
+    if not found and key != "annotations":
+        raise BadInput(f"{file}: has no {key}")
+    return list(found.values())
+
+
+def _categories(file: Path, content: dict[str, Any]) -> dict[int, str]:
+    """Category names by id, in the order of ids."""
+    return {r.id: r.name for r in sorted(_records(file, content, "categories", Category), key=lambda r: r.id)}
+
+
+def _pictures(file: Path, folder: Path, content: dict[str, Any]) -> dict[int | str, Path]:
+    """The file of each image id, in the order of ids; none may lie outside the folder."""
+    found = {}
+    records = _records(file, content, "images", Picture)
+    for record in sorted(records, key=lambda r: (isinstance(r.id, str), r.id)):
+        path = folder / record.file_name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise BadInput(f"{file}: picture {record.id}: file_name leads out of {folder}: {record.file_name!r}")
+        if not path.is_file():
+            raise BadInput(f"{file}: picture {record.id}: there is no {path}; correct `images` in the card's splits")
+        found[record.id] = path
+    return found
+
+
+def _box(where: str, box: list[float], size: tuple[int, int]) -> list[float]:
+    """The box as x, y, width, height within the image of (H, W)."""
+    x, y, width, height = box
+    if width <= 0 or height <= 0:
+        raise BadInput(f"{where}: bbox {box} has no area; correct or remove the annotation")
+    if min(x, y) < -TOLERANCE or x + width > size[1] + TOLERANCE or y + height > size[0] + TOLERANCE:
+        raise BadInput(f"{where}: bbox {box} leaves the image of {size[1]} x {size[0]} pixels")
+    left, top = max(x, 0.0), max(y, 0.0)
+    right, bottom = min(x + width, float(size[1])), min(y + height, float(size[0]))
+    if right <= left or bottom <= top:
+        raise BadInput(f"{where}: bbox {box} lies on the edge of the image; correct or remove the annotation")
+    # Kept to the last bit where nothing is cut off.
+    return (
+        box
+        if [left, top] == [x, y] and (right, bottom) == (x + width, y + height)
+        else [left, top, right - left, bottom - top]
+    )
+
+
+def _segment(file: Path, annotation: Annotation, size: tuple[int, int]) -> dict:
+    """A segmentation of either form as compressed run lengths."""
+    from faster_coco_eval.core import mask as coco_mask
+
+    where, segment = f"{file}: annotation {annotation.id}: segmentation", annotation.segmentation
+    if isinstance(segment, dict):
+        runs = validate(segment, Runs, where=where)
+        if tuple(runs.size) != size:
+            raise BadInput(f"{where}: size {runs.size} is not the image's {list(size)} (height, width)")
+        if isinstance(runs.counts, str):
+            try:
+                rle.run_lengths(runs.counts, size)
+            except ValueError as error:
+                raise BadInput(f"{where}: {error}") from None
+            return {"size": runs.size, "counts": runs.counts.encode()}
+        if sum(runs.counts) != size[0] * size[1]:
+            raise BadInput(f"{where}: its run lengths do not fill the image")
+        return coco_mask.frPyObjects({"size": runs.size, "counts": runs.counts}, *size)  # pyright: ignore
+    if not isinstance(segment, list):
+        raise BadInput(f"{where}: polygons or run lengths, got {type(segment).__name__}")
+    furthest = 2 * max(size)
+    for polygon in segment:
+        if not _numbers(polygon) or len(polygon) < 6 or len(polygon) % 2 or max(map(abs, polygon)) > furthest:
+            raise BadInput(f"{where}: a polygon is x, y of three or more points near the image")
+    return coco_mask.merge(coco_mask.frPyObjects([[float(v) for v in p] for p in segment], *size))  # pyright: ignore
+
+
+def _numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values
+    )

@@ -1,0 +1,116 @@
+"""A data set in memory: splits of images and targets, built when first asked for."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ...backbones.errors import unknown
+
+IGNORE = 255  # the label of semantic masks that is never scored
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """The objects of one image: boxes (k, 4) xyxy pixels, labels (k,), masks (k, H, W) bool or None, crowd (k,) bool.
+
+    `areas` (k,) pixels, where the data set tells them (else of the mask, else of the box); `size`: the image's (H, W).
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray | None = None
+    crowd: np.ndarray | None = None
+    areas: np.ndarray | None = None
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images with their targets, both indexed 0…n-1 and decoded when asked for.
+
+    targets by kind of data set. classification, retrieval: (n,) int64 labels (-1: none of the classes);
+    detection: `Objects` an image; segmentation: (H, W) uint8 classes, 255 ignored; pairs: a list of captions an image.
+    `fingerprint`: sha256 of the content. `ids`: a name an image, for messages and predictions.
+    `groups`: (n,) names of what several images may show (one handwritten sample): they are not independent.
+    """
+
+    images: Sequence[Image.Image | np.ndarray] | np.ndarray
+    targets: Any
+    fingerprint: str
+    ids: Sequence[str] = field(default=())
+    groups: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, limit: int | None) -> "Split":
+        """At most `limit` examples, spread evenly over the split (which is often sorted by class)."""
+        if limit is None or limit >= len(self):
+            return self
+        return self.rows(np.linspace(0, len(self) - 1, limit).round().astype(int), f"{self.fingerprint}:{limit}")
+
+    def rows(self, rows: np.ndarray, fingerprint: str) -> "Split":
+        """The examples at these positions, in this order, as a split of its own."""
+        return replace(
+            self,
+            images=Rows(self.images, rows),
+            targets=self.targets[rows] if isinstance(self.targets, np.ndarray) else Rows(self.targets, rows),
+            fingerprint=fingerprint,
+            ids=[self.ids[i] for i in rows] if len(self.ids) else (),
+            groups=None if self.groups is None else self.groups[rows],
+        )
+
+
+@dataclass(frozen=True)
+class Rows(Sequence):
+    """Some rows of a sequence, read through it."""
+
+    of: Sequence | np.ndarray
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.of[int(self.rows[index])]
+
+
+class Dataset:
+    """A named set of splits of one kind. `data["train"]` builds a split once; names are known without building."""
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        classes: Sequence[str],
+        splits: Mapping[str, Callable[[], Split]],
+        *,
+        prompts: Sequence[str] = ("a photo of a {}.",),
+        limit: int | None = None,
+        stamp: Callable[[str], Any] | None = None,
+    ):
+        """`stamp(split)`: JSON that changes whenever the split's content may have, found without reading it."""
+        self.name, self.kind, self.classes, self.prompts, self.limit = name, kind, tuple(classes), tuple(prompts), limit
+        self.stamp = stamp
+        self._build, self._built = dict(splits), dict[str, Split]()
+
+    @property
+    def split_names(self) -> list[str]:
+        """Names of the splits: train, val, test, and extras such as `shift:blur`, `unknown:textures`."""
+        return list(self._build)
+
+    def __getitem__(self, name: str) -> Split:
+        if name not in self._build:
+            raise unknown("split", name, self._build, where=f"dataset {self.name}")
+        if name not in self._built:
+            self._built[name] = self._build[name]().take(self.limit)
+        return self._built[name]
+
+    def limited(self, limit: int | None) -> "Dataset":
+        """The same data set with at most `limit` examples a split."""
+        return Dataset(
+            self.name, self.kind, self.classes, self._build, prompts=self.prompts, limit=limit, stamp=self.stamp
+        )

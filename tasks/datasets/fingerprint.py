@@ -1,0 +1,70 @@
+"""Fingerprints of splits that a plan can know without reading or composing anything, once they were taken."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from ...backbones.errors import BadInput
+from ...backbones.reading import digest
+from .card import DatasetCard
+from .dataset import Dataset
+
+MEMO = "fingerprints.json"
+
+
+def fingerprints(data: Dataset, splits: Iterable[str], home: Path) -> dict[str, str]:
+    """The content fingerprint of each split, by name; remembered in `home` for as long as nothing it hangs on changes.
+
+    A data set without `stamp` (made in Python, say) is asked each time.
+    """
+    keys = {name: _key(data, name) for name in splits}
+    known = _read(home / MEMO)
+    found, fresh = {}, {}
+    for name, key in keys.items():
+        found[name] = known.get(key) or data[name].fingerprint if key else data[name].fingerprint
+        if key and key not in known:
+            fresh[key] = found[name]
+    if fresh:
+        _add(home / MEMO, fresh)
+    return found
+
+
+def file_stamp(card: DatasetCard, split: str) -> Any:
+    """What decides a split of files: the card, and the name, size in bytes and date (ns) of every file it names."""
+    spec = card.splits[split]
+    own = card.splits[spec.from_] if spec.from_ else spec
+    paths = [p for p in (own.images, own.annotations, own.masks, own.list) if p is not None]
+    says = card.model_dump(mode="json", exclude={"name", "prompts", "license", "citation", "description"})
+    return {"card": says, "root": str(card.root), "files": [f for path in paths for f in _files(card, path)]}
+
+
+def _files(card: DatasetCard, path: str) -> list[tuple[str, int, int]]:
+    start = card.root / path
+    if not start.exists():
+        raise BadInput(f"dataset {card.name}: {start}: no such file or folder; correct `path` or `splits` on its card")
+    files = [start] if start.is_file() else sorted(p for p in start.rglob("*") if p.is_file())
+    return [(p.relative_to(start).as_posix(), (s := p.stat()).st_size, s.st_mtime_ns) for p in files]
+
+
+def _key(data: Dataset, split: str) -> str | None:
+    return digest([data.kind, split, data.limit, data.stamp(split)]) if data.stamp else None
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _add(path: Path, fresh: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        part.write_text(json.dumps(_read(path) | fresh, indent=1))
+        part.replace(path)

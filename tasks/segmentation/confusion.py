@@ -1,0 +1,77 @@
+"""Semantic segmentation scores: pixels of predicted masks counted per image and class, summed, then divided."""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from ...backbones.errors import BadInput
+from ..datasets import IGNORE, Split
+from ..predictions import Predictions
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Pixels (n, C) by image and class, ignored ones apart: `both` right, `truth` in the label, `found` predicted."""
+
+    both: np.ndarray
+    truth: np.ndarray
+    found: np.ndarray
+
+    def scores(self, weights: np.ndarray) -> dict[str, float]:
+        """miou over the classes that occur in truth or prediction, pixel accuracy, mean accuracy over classes, percent.
+
+        Weights (n,) count an image that many times; a resample without a labelled pixel scores 0.
+        """
+        both, truth, found = weights @ self.both, weights @ self.truth, weights @ self.found
+        union = truth + found - both
+        return {
+            "miou": 100 * _mean_ratio(both, union),
+            "pixel_accuracy": 100 * _mean_ratio(both.sum(keepdims=True), truth.sum(keepdims=True)),
+            "mean_accuracy": 100 * _mean_ratio(both, truth),
+        }
+
+
+def count(predictions: Predictions, split: Split, classes: int) -> Counts:
+    """Counts of stored masks against a split's own labels. Raises BadInput naming the row that is wrong."""
+    masks = predictions.get("mask")
+    if masks is None or len(masks) != len(split):
+        raise BadInput(f"predictions: 'mask' holds one PNG for each of the {len(split)} images")
+    found = [_count(row, png, np.asarray(split.targets[row]), classes) for row, png in enumerate(masks)]
+    return Counts(*np.array(found, np.int64).reshape(-1, 3, classes).transpose(1, 0, 2))
+
+
+def as_png(mask: np.ndarray) -> bytes:
+    """An (H, W) uint8 mask as PNG."""
+    file = io.BytesIO()
+    Image.fromarray(mask).save(file, "PNG")
+    return file.getvalue()
+
+
+def from_png(png: bytes, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) uint8. Raises ValueError unless it is a grey PNG of this size."""
+    try:
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+            if image.mode != "L" or image.size != size[::-1]:
+                raise ValueError(f"a grey PNG of {size} (H, W) is needed, got {image.mode} of {image.size[::-1]}")
+            return np.asarray(image)
+    except (OSError, SyntaxError, TypeError, Image.DecompressionBombError) as error:
+        raise ValueError(f"not a PNG: {error}") from None
+
+
+def _count(row: int, png: bytes, truth: np.ndarray, classes: int) -> list[np.ndarray]:
+    try:
+        found = from_png(png, (truth.shape[0], truth.shape[1]))
+    except ValueError as error:
+        raise BadInput(f"predictions: row {row}: 'mask': {error}") from None
+    if found.max(initial=0) >= classes:
+        raise BadInput(f"predictions: row {row}: 'mask': class {found.max()}; classes go from 0 to {classes - 1}")
+    scored = truth != IGNORE
+    truth, found = truth[scored], found[scored]
+    return [np.bincount(labels, minlength=classes) for labels in (truth[truth == found], truth, found)]
+
+
+def _mean_ratio(part: np.ndarray, whole: np.ndarray) -> float:
+    occurs = whole > 0
+    return float((part[occurs] / whole[occurs]).mean()) if occurs.any() else 0.0

@@ -1,0 +1,312 @@
+"""Average precision against pycocotools and faster-coco-eval, at weights against images literally repeated."""
+
+import contextlib
+import io
+import json
+import time
+
+import numpy as np
+import pytest
+from backbench.backbones import BadInput
+from backbench.tasks import estimate, find_task
+from backbench.tasks.datasets import Dataset, Objects, Split, rle
+from backbench.tasks.detection.average_precision import average_precision, match
+from backbench.tasks.detection.regions import (
+    Detections,
+    areas_of,
+    as_predictions,
+    box_overlap,
+    found_boxes,
+    found_masks,
+    true_boxes,
+    true_masks,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools import mask as oracle_mask
+
+CLASSES = 3
+SIDE = 160
+
+
+def boxes_of(rng, count):
+    corner, sides = rng.integers(0, SIDE - 10, (count, 2)), rng.integers(4, 130, (count, 2))
+    return np.concatenate([corner, np.minimum(corner + sides, SIDE)], axis=1).astype(float)
+
+
+def masks_of(rng, boxes):
+    masks = np.zeros((len(boxes), SIDE, SIDE), bool)
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes.astype(int), strict=True):
+        mask[y1:y2, x1:x2] = True
+        if rng.random() < 0.5:
+            mask[y1 : (y1 + y2) // 2, x1 : (x1 + x2) // 2] = False
+    return masks
+
+
+def scene(rng, ties=False, most=5):
+    """An image's objects, some of them crowds, and detections: near them, anywhere, doubled, of a wrong class."""
+    boxes = boxes_of(rng, rng.integers(0, most))
+    labels = rng.integers(0, CLASSES, len(boxes))
+    objects = Objects(boxes, labels, masks_of(rng, boxes), rng.random(len(boxes)) < 0.2)
+    found, guessed = boxes_of(rng, rng.integers(0, 5)), rng.integers(0, CLASSES, 5)
+    if len(boxes):
+        chosen = rng.integers(0, len(boxes), rng.integers(0, 3 * len(boxes)))
+        near = np.clip(boxes[chosen] + rng.integers(-7, 8, (len(chosen), 4)), 0, SIDE)
+        near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)
+        guessed = np.concatenate([guessed[: len(found)], np.where(rng.random(len(chosen)) < 0.9, labels[chosen], 0)])
+        found = np.concatenate([found, near])
+    scores = rng.random(len(found)).astype(np.float32)
+    scores = np.round(scores * 3) / 3 if ties else scores
+    found = np.clip(found, 0, SIDE)
+    return objects, Detections(found, guessed[: len(found)], scores, (SIDE, SIDE), rle.encode(masks_of(rng, found)))
+
+
+def nothing_found():
+    return Detections(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0), (SIDE, SIDE), [])
+
+
+def split_of(scenes):
+    return Split([np.zeros((SIDE, SIDE, 3), np.uint8)] * len(scenes), [objects for objects, _ in scenes], "test")
+
+
+def dataset_of(scenes):
+    return Dataset("scenes", "detection", [f"class {i}" for i in range(CLASSES)], {"test": lambda: split_of(scenes)})
+
+
+def matches_of(scenes, kind):
+    split, predictions = split_of(scenes), as_predictions([found for _, found in scenes])
+    if kind == "bbox":
+        return match(true_boxes(split), found_boxes(predictions, len(split), CLASSES), CLASSES, box_overlap)
+    sizes = [(SIDE, SIDE)] * len(split)
+    return match(true_masks(split), found_masks(predictions, sizes, CLASSES), CLASSES, rle.overlap)
+
+
+def ours(scenes, kind, weights=None):
+    """AP, AP50, AP75, APs, APm, APl; NaN where there is nothing to find."""
+    weights = np.ones(len(scenes)) if weights is None else weights.astype(float)
+    table = average_precision(matches_of(scenes, kind), weights)
+    return [table[0].mean(), table[0, 0], table[0, 5], *table[1:].mean(1)]
+
+
+def as_coco(scenes, kind):
+    """The same as COCO's ground truth and results."""
+    truth, results = [], []
+    for image, (objects, found) in enumerate(scenes, 1):
+        areas, masks = areas_of(objects), rle.encode(objects.masks)
+        for (x1, y1, x2, y2), label, crowd, area, mask in zip(
+            objects.boxes.tolist(), objects.labels.tolist(), objects.crowd.tolist(), areas.tolist(), masks, strict=True
+        ):
+            one = {
+                "id": len(truth) + 1,
+                "image_id": image,
+                "category_id": label + 1,
+                "iscrowd": int(crowd),
+                "area": area,
+            }
+            segmentation = {"size": [SIDE, SIDE], "counts": mask}
+            truth.append(one | {"bbox": [x1, y1, x2 - x1, y2 - y1], "segmentation": segmentation})
+        for (x1, y1, x2, y2), label, score, mask in zip(
+            found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), found.masks, strict=True
+        ):
+            shape = {"bbox": [x1, y1, x2 - x1, y2 - y1]}
+            if kind == "segm":
+                shape = {"segmentation": {"size": [SIDE, SIDE], "counts": mask}}
+            results.append({"image_id": image, "category_id": label + 1, "score": score} | shape)
+    images = [{"id": image, "height": SIDE, "width": SIDE} for image in range(1, len(scenes) + 1)]
+    categories = [{"id": label + 1, "name": f"class {label}"} for label in range(CLASSES)]
+    return {"images": images, "annotations": truth, "categories": categories}, results
+
+
+def theirs(scenes, kind, library="pycocotools"):
+    if library == "pycocotools":
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    else:
+        from faster_coco_eval import COCO
+        from faster_coco_eval import COCOeval_faster as COCOeval
+    truth, results = as_coco(scenes, kind)
+    with contextlib.redirect_stdout(io.StringIO()):
+        gold = COCO()
+        gold.dataset = truth
+        gold.createIndex()
+        if results:
+            found = gold.loadRes(results)
+        else:
+            found = COCO()
+            found.dataset = truth | {"annotations": []}
+            found.createIndex()
+        run = COCOeval(gold, found, kind)
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    stats = np.array(run.stats[:6], float)
+    return np.where(stats == -1, np.nan, stats)
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+@pytest.mark.parametrize("seed", range(6))
+def test_equals_pycocotools(kind, seed):
+    rng = np.random.default_rng(seed)
+    scenes = [scene(rng, ties=seed % 2 == 0) for _ in range(12)]
+    np.testing.assert_allclose(ours(scenes, kind), theirs(scenes, kind), atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_equals_faster_coco_eval(kind):
+    rng = np.random.default_rng(10)
+    scenes = [scene(rng) for _ in range(30)]
+    np.testing.assert_allclose(ours(scenes, kind), theirs(scenes, kind, "faster-coco-eval"), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+@pytest.mark.parametrize("seed", range(4))
+def test_whole_weights_are_repeated_images(kind, seed):
+    rng = np.random.default_rng(100 + seed)
+    scenes = [scene(rng) for _ in range(10)]
+    weights = rng.integers(0, 4, len(scenes))
+    repeated = [scenes[i] for i in np.repeat(np.arange(len(scenes)), weights)]
+    np.testing.assert_allclose(ours(scenes, kind, weights), theirs(repeated, kind), atol=1e-9)
+
+
+def test_many_detections_of_one_class_are_cut_as_the_reference_does():
+    rng = np.random.default_rng(3)
+    objects, _ = scene(rng, most=6)
+    boxes = boxes_of(rng, 150)
+    found = Detections(boxes, np.zeros(150, int), rng.random(150), (SIDE, SIDE), rle.encode(masks_of(rng, boxes)))
+    scenes = [(objects, found), scene(rng)]
+    np.testing.assert_allclose(ours(scenes, "bbox"), theirs(scenes, "bbox"), atol=1e-9)
+
+
+def test_nothing_found_scores_zero_and_nothing_to_find_is_undefined():
+    rng = np.random.default_rng(4)
+    scenes = [(scene(rng)[0], nothing_found()) for _ in range(6)]
+    np.testing.assert_allclose(ours(scenes, "segm"), theirs(scenes, "segm"), atol=1e-9)
+    empty = Objects(np.zeros((0, 4)), np.zeros(0, int), np.zeros((0, SIDE, SIDE), bool), np.zeros(0, bool))
+    assert np.isnan(ours([(empty, found) for _, found in scenes], "bbox")).all()
+    assert np.isnan(ours([(empty, scene(rng)[1])], "bbox")).all()
+
+
+def test_perfect_detections_score_a_hundred():
+    rng = np.random.default_rng(5)
+    scenes = []
+    for _ in range(8):
+        objects, _ = scene(rng)
+        keep = ~objects.crowd
+        masks = rle.encode(objects.masks[keep])
+        found = Detections(objects.boxes[keep], objects.labels[keep], np.ones(keep.sum()), (SIDE, SIDE), masks)
+        scenes.append((objects, found))
+    task, data = find_task("instance-segmentation"), dataset_of(scenes)
+    scores = task.measure(as_predictions([found for _, found in scenes]), data).scores(np.ones(len(scenes)))
+    assert scores["ap"] == scores["ap50"] == scores["box_ap"] == pytest.approx(100)
+    assert set(scores) <= set(task.scores)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_order_of_images_and_scale_of_weights_do_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    scenes = [scene(rng) for _ in range(4)]
+    weights = rng.integers(1, 64, 4) / 16  # sums of these are exact: recall meets its 101 marks to the last bit
+    order = rng.permutation(4)
+    before = ours(scenes, "bbox", weights)
+    np.testing.assert_allclose(before, ours(scenes, "bbox", 4 * weights), atol=1e-9)
+    np.testing.assert_allclose(before, ours([scenes[i] for i in order], "bbox", weights[order]), atol=1e-9)
+    defined = np.array(before)[~np.isnan(before)]
+    assert ((defined >= 0) & (defined <= 1 + 1e-12)).all()
+
+
+def test_box_overlap_equals_the_reference():
+    rng = np.random.default_rng(6)
+    found, truth, crowd = boxes_of(rng, 40), boxes_of(rng, 30), rng.random(30) < 0.3
+    xywh = [np.concatenate([b[:, :2], b[:, 2:] - b[:, :2]], axis=1) for b in (found, truth)]
+    np.testing.assert_allclose(
+        box_overlap(found, truth, crowd), oracle_mask.iou(*xywh, crowd.astype(np.uint8)), atol=1e-12
+    )
+
+
+def test_an_interval_takes_seconds_for_three_hundred_images():
+    rng = np.random.default_rng(7)
+    scenes = [scene(rng) for _ in range(300)]
+    task, data = find_task("detection"), dataset_of(scenes)
+    measure = task.measure(as_predictions([found for _, found in scenes]), data)
+    assert measure.replicates == 200
+    start = time.process_time()
+    found = estimate(measure)
+    assert time.process_time() - start < 3
+    assert found["ap"].low < found["ap"].value < found["ap"].high
+
+
+WRONG = {
+    "image": (300, "row 0: 'image' is an index"),
+    "label": (-1, "row 0: 'label' is a class"),
+    "score": (np.nan, "row 0: 'score' is a finite number"),
+    "box": ([9, 9, 3, 20], "row 0: 'box' is x1, y1, x2, y2"),
+    "size": ([5, 5], "row 0: a mask of"),
+    "mask": ("zz", "row 0: 'mask': run lengths"),
+}
+
+
+@pytest.mark.parametrize("column", WRONG)
+def test_wrong_predictions_are_named(column):
+    rng = np.random.default_rng(8)
+    scenes = [scene(rng) for _ in range(5)]
+    task, data = find_task("instance-segmentation"), dataset_of(scenes)
+    predictions = as_predictions([found for _, found in scenes])
+    value, message = WRONG[column]
+    changed = {name: values.copy() for name, values in predictions.items()}
+    changed[column][0] = value
+    with pytest.raises(BadInput) as error:
+        task.measure(changed, data)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    with pytest.raises(BadInput, match=f"column '{column}' is missing"):
+        task.measure({name: values for name, values in predictions.items() if name != column}, data)
+
+
+def test_run_lengths_equal_the_reference():
+    rng = np.random.default_rng(9)
+    for _ in range(100):
+        height, width = rng.integers(1, 50, 2)
+        masks = rng.random((2, height, width)) < rng.random()
+        for text, mask in zip(rle.encode(masks), masks, strict=True):
+            assert text == oracle_mask.encode(np.asfortranarray(mask, np.uint8))["counts"].decode()
+            assert (rle.decode(text, (height, width)) == mask).all()
+
+
+@given(st.text(max_size=30), st.tuples(st.integers(1, 20), st.integers(1, 20)))
+def test_any_text_is_run_lengths_that_fill_the_mask_or_refused(text, size):
+    try:
+        mask = rle.decode(text, size)
+    except ValueError:
+        return
+    assert mask.shape == size
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_real_detector_scores_what_pycocotools_gave(real_data, split):
+    """FastestDet's boxes on real photographs, with crowds and eighty classes, against the reference's statistics."""
+    from backbench.tasks.datasets import DatasetCard
+    from backbench.tasks.datasets.coco import open_coco
+
+    spec = {"images": f"{split}2017", "annotations": f"annotations/instances_{split}2017.json"}
+    root = real_data / "datasets/coco_ccby_subset"
+    card = DatasetCard(name="coco", kind="detection", source="coco", path=str(root), splits={"test": spec})
+    data = open_coco(card, "detection")
+    results = real_data / "results/det_fastestdet/results"
+    expected = json.loads((results / f"{split}2017_pycocotools_bbox.json").read_text())
+    content = json.loads((root / spec["annotations"]).read_text())
+    label = {c["id"]: i for i, c in enumerate(sorted(content["categories"], key=lambda c: c["id"]))}
+    test = data["test"]
+    index = {int(id): i for i, id in enumerate(test.ids)}
+    rows = json.loads((results / f"{split}2017_detections.json").read_text())
+    box = np.array([r["bbox"] for r in rows])
+    predictions = {
+        "image": np.array([index[r["image_id"]] for r in rows]),
+        "label": np.array([label[r["category_id"]] for r in rows]),
+        "score": np.array([r["score"] for r in rows]),
+        "box": np.concatenate([box[:, :2], box[:, :2] + box[:, 2:]], axis=1),
+    }
+    scores = find_task("detection").measure(predictions, data).scores(np.ones(len(test)))
+    names = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_small": "APs", "ap_medium": "APm", "ap_large": "APl"}
+    for ours, theirs in names.items():
+        assert scores[ours] / 100 == pytest.approx(expected[theirs], abs=1e-6), ours
