@@ -1,0 +1,5 @@
+"""Floor 3: the result record, its store, the ranking, the comparison, and the board as table, data and page."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

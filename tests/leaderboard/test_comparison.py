@@ -1,0 +1,181 @@
+"""The paired comparison: against statsmodels, against brute force, and against what pairing is for."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from backbench.backbones import BadInput
+from backbench.backbones.card import file_digest
+from backbench.leaderboard import Result, compare, comparison
+from backbench.tasks import Dataset, Split, write_predictions
+from backbench.tasks.measure import Measure
+from hypothesis import given
+from hypothesis import strategies as st
+
+p_values = st.lists(st.floats(0, 1), min_size=1, max_size=7)
+
+
+@given(p_values)
+def test_holm_is_the_closed_test_of_bonferroni(p):
+    """By its definition: a hypothesis falls when every set of hypotheses with it falls by Bonferroni."""
+    sets = [[i for i in range(len(p)) if bits >> i & 1] for bits in range(1, 1 << len(p))]
+    expected = [max(min(1, len(s) * min(p[j] for j in s)) for s in sets if i in s) for i in range(len(p))]
+    assert comparison.holm(p) == pytest.approx(expected, abs=1e-15)
+
+
+@pytest.mark.slow  # for the import of statsmodels
+def test_holm_agrees_with_statsmodels():
+    multitest = pytest.importorskip("statsmodels.stats.multitest", reason="statsmodels is not installed")
+    for seed in range(50):
+        p = np.random.default_rng(seed).random(1 + seed % 12) ** 3
+        assert comparison.holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1], abs=1e-15)
+
+
+@given(st.lists(st.sampled_from([-2.0, -1.0, 0.0, 1.0, 2.0]), min_size=1, max_size=30))
+def test_bootstrap_p_counts_both_tails_and_is_never_zero(drawn):
+    below, above = sum(d <= 0 for d in drawn), sum(d >= 0 for d in drawn)
+    expected = min(1, 2 * min((below + 1) / (len(drawn) + 1), (above + 1) / (len(drawn) + 1)))
+    assert comparison.bootstrap_p(np.array(drawn)) == pytest.approx(expected)
+    assert expected > 0
+
+
+def accuracy(correct, replicates=400):
+    """The measure of top-1 accuracy in percent of examples that were `correct` (n,) or not."""
+    return Measure(
+        examples=len(correct),
+        scores=lambda w: {"loss": 0.0, "top1": 100 * float(np.average(correct, weights=w))},
+        replicates=replicates,
+    )
+
+
+@pytest.fixture
+def examples():
+    """Who is right on 500 examples: b is a with 40 right answers turned wrong, c is right as often but elsewhere."""
+    rng = np.random.default_rng(5)
+    a = (rng.random(500) < 0.7).astype(float)
+    b = a.copy()
+    b[np.flatnonzero(a)[:40]] = 0
+    return {"mini/a": a, "mini/b": b, "mini/c": rng.permutation(a), "mini/same": a.copy()}
+
+
+@pytest.fixture
+def measure_of(examples):
+    return lambda r: accuracy(examples[r.backbone.name])
+
+
+def test_a_real_difference_is_found(result, measure_of, examples):
+    (d,) = compare([result("mini/a")], [result("mini/b")], measure_of)
+    assert d.difference == pytest.approx(8) == d.a - d.b
+    assert 0 < d.low < 8 < d.high
+    assert d.better == "a"
+    assert d.p == d.p_holm == pytest.approx(2 / 401)
+    back = compare([result("mini/b")], [result("mini/a")], measure_of)[0]
+    assert (back.difference, back.low, back.high) == pytest.approx((-d.difference, -d.high, -d.low))
+    assert back.better == "b"
+    # What a paired bootstrap is for: the standard error of 40 disagreements, not that of two separate scores.
+    paired = 100 * np.std(examples["mini/a"] - examples["mini/b"]) / np.sqrt(500)
+    separate = 100 * np.sqrt((np.var(examples["mini/a"]) + np.var(examples["mini/b"])) / 500)
+    assert (d.high - d.low) / (2 * 1.96) == pytest.approx(paired, rel=0.15)
+    assert separate > 2 * paired
+
+
+def test_equal_scores_are_not_told_apart(result, measure_of):
+    for other in ("mini/c", "mini/same"):
+        (d,) = compare([result("mini/a")], [result(other)], measure_of)
+        assert d.difference == pytest.approx(0)
+        assert d.better is None
+        assert d.low <= 0 <= d.high
+    assert d.p == 1  # the same predictions
+
+
+def test_lower_is_better_names_the_lower(result, measure_of, content):
+    scores = content()["scores"]
+    scores["top1"] |= {"higher_is_better": False}
+    (d,) = compare([result("mini/a", scores=scores)], [result("mini/b", scores=scores)], measure_of)
+    assert d.difference > 0
+    assert d.better == "b"
+
+
+def test_only_shared_tasks_are_compared_and_corrected_together(result, measure_of):
+    tasks = ["linear-probe", "knn", "ood-shift"]
+    ours = [result("mini/a", t, scores=result("mini/a").model_dump()["scores"]) for t in tasks]
+    theirs = [result("mini/b", t, scores=result("mini/b").model_dump()["scores"]) for t in tasks[1:]]
+    found = compare(ours, theirs, measure_of)
+    assert [d.task for d in found] == tasks[1:]
+    assert [d.p_holm for d in found] == comparison.holm([d.p for d in found])
+
+
+def test_training_seeds_add_their_own_spread(result, examples):
+    def measure_of(r):
+        correct = examples[r.backbone.name].copy()
+        if r.backbone.name == "mini/a":  # training luck: seeds of a differ by 0, 40 or 80 examples
+            correct[np.flatnonzero(correct)[: 40 * r.seed]] = 0
+        return accuracy(correct)
+
+    ours, theirs = [result("mini/a", seed=s) for s in range(3)], [result("mini/b", seed=s) for s in range(3)]
+    (one,) = compare(ours[:1], theirs[:1], measure_of)
+    (three,) = compare(ours, theirs, measure_of)
+    assert (one.seeds_a, three.seeds_a, three.seeds_b) == (1, 3, 3)
+    assert three.difference == pytest.approx(0)
+    assert three.high - three.low > 2 * (one.high - one.low)
+    assert compare(ours, theirs, measure_of) == [three]
+
+
+def test_a_run_done_twice_counts_once(result, measure_of):
+    old = result("mini/a", code_version="0", created=datetime(2025, 1, 1, tzinfo=UTC))
+    (d,) = compare([old, result("mini/a")], [result("mini/b")], measure_of)
+    assert d.seeds_a == 1
+
+
+def test_what_cannot_be_compared_is_said(result, measure_of):
+    with pytest.raises(BadInput, match="no results"):
+        compare([], [result()], measure_of)
+    with pytest.raises(BadInput, match="no task in common"):
+        compare([result("mini/a")], [result("mini/b", recipe={"epochs": 3})], measure_of)
+    with pytest.raises(BadInput, match="cannot be paired"):
+        compare(
+            [result("mini/a")],
+            [result("mini/b")],
+            lambda r: accuracy(np.ones(5), 10 + len(r.backbone.name) * (r.backbone.name == "mini/a")),
+        )
+
+
+@pytest.fixture
+def stored(content, tmp_path):
+    """Two backbones' k-NN predictions on four labelled images, as a run leaves them under the home folder."""
+    labels = np.array([0, 1, 1, 0])
+    data = Dataset("toy", "classification", ("a", "b"), {"test": lambda: Split([None] * 4, labels, "f" * 64)})
+    facts = {"name": "toy", "fingerprints": {"test": "f" * 64}, "sizes": {"test": 4}}
+    results = []
+    for name, best in (("mini/a", [0, 1, 1, 0]), ("mini/b", [0, 1, 0, 1])):
+        path = f"runs/{name}/predictions.parquet"
+        columns = {"id": np.array(["0", "1", "2", "3"], dtype=object), "classes": np.array([[c, 1 - c] for c in best])}
+        write_predictions(columns, tmp_path / path)
+        file = {"path": path, "sha256": file_digest(tmp_path / path), "rows": 4}
+        whole = content(name, "knn")
+        results.append(Result.of(**whole | {"dataset": whole["dataset"] | facts, "predictions": file}))
+    return data, results
+
+
+def test_stored_predictions_are_measured_again(stored, tmp_path):
+    data, (a, b) = stored
+    (d,) = compare([a], [b], comparison.stored_measure(tmp_path, lambda _: data))
+    assert (d.a, d.b, d.difference) == (100, 50, 50)
+
+
+def test_stored_predictions_are_checked(stored, tmp_path):
+    data, (a, b) = stored
+    other = Dataset("toy", "classification", ("a", "b"), {"test": lambda: Split([None] * 4, np.zeros(4), "0" * 64)})
+    with pytest.raises(
+        BadInput, match=f"dataset toy: test is not what result {a.id} was made on; run `backbench rerun"
+    ):
+        comparison.stored_measure(tmp_path, lambda _: other)(a)
+    with pytest.raises(BadInput, match="no dataset 'toy'"):
+        comparison.stored_measure(tmp_path)(a)
+    measure_of = comparison.stored_measure(tmp_path, lambda _: data)
+    (tmp_path / a.predictions.path).write_text("others")
+    with pytest.raises(BadInput, match=f"not the predictions that result {a.id} was made from; run `backbench rerun"):
+        measure_of(a)
+    (tmp_path / b.predictions.path).unlink()
+    with pytest.raises(BadInput, match=f"no such file.* of result {b.id}; run `backbench rerun"):
+        measure_of(b)
