@@ -1,0 +1,5 @@
+"""Floor 4: suites, the plan, the runner and its executors, the command line."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

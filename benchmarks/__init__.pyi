@@ -1,0 +1,9 @@
+from .board import leaderboard as leaderboard
+from .plan import Cell as Cell
+from .plan import plan as plan
+from .runner import Report as Report
+from .runner import run as run
+from .suite import Entry as Entry
+from .suite import Suite as Suite
+from .suite import find_suite as find_suite
+from .suite import list_suites as list_suites

@@ -1,0 +1,162 @@
+"""The commands and their options; what each does lives in the module that it calls."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="backbench",
+    help="One gauntlet for every pretrained vision backbone. Add --debug to any command for full tracebacks.",
+    add_completion=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Backbones = Annotated[list[str] | None, typer.Option("--backbone", "-b", help="Name or card; may be repeated.")]
+Data = Annotated[str | None, typer.Option("--dataset", "-d", help="Name or card of a data set.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="KEY=VALUE changes a recipe; in a suite the key is TASK.KEY. May be repeated."),
+]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many examples a split.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda:N.")]
+Home = Annotated[Path | None, typer.Option(help="Where state lives [default: $BACKBENCH_HOME or ~/.backbench].")]
+SuiteName = Annotated[str | None, typer.Option("--suite", "-s", help="Name or card of a suite.")]
+Format = Annotated[str, typer.Option("--format", help="How to print it.", metavar="FORMAT")]
+
+
+@app.command()
+def run(
+    target: Annotated[str, typer.Argument(metavar="SUITE|TASK", help="A suite, a suite card, or a task.")],
+    backbone: Backbones = None,
+    dataset: Data = None,
+    set_: Settings = None,
+    seeds: Annotated[int | None, typer.Option(min=1, max=100, help="Seeds a cell.")] = None,
+    limit: Limit = None,
+    device: Device = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, run nothing.")] = False,
+    home: Home = None,
+) -> int:
+    """Run a suite or a task; finished cells are not run again."""
+    from . import running
+
+    return running.run(target, backbone, dataset, set_, seeds, limit, device, dry_run, home)
+
+
+@app.command()
+def estimate(
+    target: Annotated[str, typer.Argument(metavar="SUITE|TASK", help="A suite, a suite card, or a task.")],
+    backbone: Backbones = None,
+    dataset: Data = None,
+    set_: Settings = None,
+    limit: Limit = None,
+    device: Device = "auto",
+    format: Format = "table",
+    home: Home = None,
+) -> None:
+    """Time, disk and memory of every cell before running it, from a 16-image probe."""
+    from . import running
+
+    running.estimate(target, backbone, dataset, set_, limit, device, format, home)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="backbones|tasks|datasets|suites", help="What to list.")],
+    grep: Annotated[str | None, typer.Option(help="Only rows that contain this text.")] = None,
+    format: Format = "table",
+) -> None:
+    """List what there is."""
+    from . import looking
+
+    looking.list_(what, grep, format)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A backbone, task, dataset, suite or result id.")],
+    format: Format = "table",
+    home: Home = None,
+) -> None:
+    """Show one thing whole."""
+    from . import looking
+
+    looking.show(name, format, home)
+
+
+@app.command()
+def check(
+    backbone: Annotated[str, typer.Argument(metavar="BACKBONE|CARD", help="Name or card of a backbone.")],
+    format: Format = "table",
+) -> int:
+    """Conformance of a backbone with the interface, point by point."""
+    from . import looking
+
+    return looking.check(backbone, format)
+
+
+@app.command()
+def leaderboard(
+    suite: SuiteName = None,
+    family: Annotated[str | None, typer.Option(help="Only one family of tasks.")] = None,
+    sort: Annotated[str | None, typer.Option(help="Sort by this column.")] = None,
+    format: Annotated[str, typer.Option(help="table, json, csv, markdown or html.", metavar="FORMAT")] = "table",
+    output: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    home: Home = None,
+) -> None:
+    """Rank what was run, with intervals and ties."""
+    from . import ranking
+
+    ranking.leaderboard(suite, family, sort, format, output, home)
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="A backbone.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another backbone.")],
+    suite: SuiteName = None,
+    format: Format = "table",
+    home: Home = None,
+) -> None:
+    """Paired differences of two backbones, with intervals and corrected p-values."""
+    from . import ranking
+
+    ranking.compare(a, b, suite, format, home)
+
+
+@app.command()
+def rerun(
+    result_id: Annotated[str, typer.Argument(metavar="RESULT_ID", help="The id (or its beginning) of a result.")],
+    device: Device = "auto",
+    home: Home = None,
+) -> int:
+    """Run a result's cell again, here: reproduced or not, and why."""
+    from . import running
+
+    return running.rerun(result_id, device, home)
+
+
+@app.command()
+def submit(
+    card: Annotated[str, typer.Argument(metavar="CARD", help="The card of your backbone.")],
+    suite: Annotated[str, typer.Option("--suite", "-s", help="Name or card of a suite.")] = "quick",
+    to: Annotated[str | None, typer.Option(metavar="DIRECTORY", help="Where the bundle goes.")] = None,
+    device: Device = "auto",
+    home: Home = None,
+) -> int:
+    """Check a backbone, run what is missing, and build a bundle to hand in."""
+    from . import running
+
+    return running.submit(card, suite, to, device, home)
+
+
+@app.command()
+def doctor(
+    format: Format = "table",
+    home: Home = None,
+) -> None:
+    """What is installed, devices, caches, and whether the model hub can be reached."""
+    from . import looking
+
+    looking.doctor(format, home)

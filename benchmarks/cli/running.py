@@ -1,0 +1,229 @@
+"""Commands that run cells: run, estimate, rerun, submit."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...backbones.errors import BadInput
+from .output import console, print_rows
+
+
+def settings_of(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """`KEY=VALUE` words as a mapping; a value is read as YAML, so `[1, 5]`, `true` and `1e-3` mean what they say."""
+    import yaml
+
+    settings = {}
+    for pair in pairs or ():
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise BadInput(f"--set {pair}: write KEY=VALUE, for example --set k=[5,10]")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise BadInput(f"--set {pair}: {text!r} is not a value; quote it if it is text") from None
+        settings[key] = _number(value)
+    return settings
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads `1e-3` as text; a person means the number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def run(
+    target: str,
+    backbones: list[str] | None,
+    dataset: str | None,
+    pairs: list[str] | None,
+    seeds: int | None,
+    limit: int | None,
+    device: str,
+    dry_run: bool,
+    home: Path | None,
+) -> int:
+    """`backbench run`: exit code 1 when a cell failed."""
+    from ..home import home_folder
+    from ..plan import find_backbones, plan, resolve
+    from ..runner import Job, pick_device, run_cells
+
+    suite = resolve(target, dataset, settings_of(pairs))
+    folder = home_folder(home)
+    chosen = backbones or list(suite.backbones) or _quick_backbones()
+    with console(stderr=True).status("planning"):
+        cells = plan(suite, find_backbones(chosen), folder, seeds=seeds, limit=limit)
+    if dry_run:
+        _show_plan(cells, folder)
+        return 0
+    report = run_cells(suite, cells, Job(folder, pick_device(device)), workers=0, watch=True)
+    return _tell(report, folder)
+
+
+def _quick_backbones() -> list[str]:
+    from ..suite import find_suite
+
+    return list(find_suite("quick").backbones)
+
+
+def _show_plan(cells: Sequence[Any], home: Path) -> None:
+    from ...leaderboard import Store
+    from ..home import run_folder
+
+    done = Store(home / "leaderboard.db").cells()
+    rows = []
+    for cell in cells:
+        skipped = (run_folder(home, cell.id) / "not-applicable").exists()
+        state = "done" if cell.id in done else "not applicable" if skipped else "to run"
+        rows.append(
+            {
+                "cell": cell.id[:12],
+                "backbone": cell.card.name,
+                "task": cell.task,
+                "dataset": cell.dataset.name,
+                "seed": cell.seed,
+                "state": state,
+            }
+        )
+    print_rows(rows, "table")
+    print(f"{len(rows)} cells, {sum(r['state'] == 'to run' for r in rows)} to run; nothing was run (--dry-run)")
+
+
+def _tell(report: Any, home: Path) -> int:
+    """The end of a run: scores, what failed and why, where to look next."""
+    from ..board import leaderboard
+
+    screen = console()
+    fresh = len(report.cells) - len(report.skipped)
+    labels = {cell.id: cell.label for cell in report.cells}
+    if len(report.suite.entries) == 1:
+        _show_scores(report)
+    elif report.results:
+        leaderboard(report.suite, home=home).print(screen)
+    by_task: dict[str, list[str]] = {}
+    for cell in report.cells:
+        if cell.id in report.not_applicable:
+            by_task.setdefault(cell.task, []).append(report.not_applicable[cell.id])
+    for task, reasons in by_task.items():
+        others = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        screen.print(f"not applicable: {task}: {reasons[0]}{others}", style="dim", markup=False)
+    for cell, reason in report.failed.items():
+        console(stderr=True).print(f"failed: {labels[cell]}: {reason}", style="red", markup=False, soft_wrap=True)
+    took = f"{report.seconds:.0f} s" if report.seconds < 120 else f"{report.seconds / 60:.1f} min"
+    done_before = f", {len(report.skipped)} done before" if report.skipped else ""
+    print(f"{len(report.cells)} cells: {fresh} run in {took}{done_before}, {len(report.failed)} failed. State: {home}")
+    return 0 if report.ok else 1
+
+
+def _show_scores(report: Any) -> None:
+    rows = []
+    for cell in report.cells:
+        result = report.results.get(cell.id)
+        if result is None:
+            continue
+        row = {"backbone": cell.card.name, "seed": cell.seed}
+        for name, score in result.scores.items():
+            row[f"{name} {score.unit}"] = f"{score.value:.1f} [{score.low:.1f}, {score.high:.1f}]"
+        rows.append(row | {"result": result.id})
+    if rows:
+        print_rows(rows, "table", title=f"{report.suite.entries[0].task} on {report.cells[0].dataset.name}")
+
+
+def estimate(
+    target: str,
+    backbones: list[str] | None,
+    dataset: str | None,
+    pairs: list[str] | None,
+    limit: int | None,
+    device: str,
+    format: str,
+    home: Path | None,
+) -> None:
+    """`backbench estimate`."""
+    from ..estimate import estimate_cells
+    from ..home import home_folder
+    from ..plan import find_backbones, plan, resolve
+    from ..runner import pick_device
+    from .output import pick_format
+
+    pick_format(format, ("table", "json"))
+    suite = resolve(target, dataset, settings_of(pairs))
+    chosen = backbones or list(suite.backbones) or _quick_backbones()
+    folder = home_folder(home)
+    cells = plan(suite, find_backbones(chosen), folder, limit=limit)
+    with console(stderr=True).status("probing with 16 images a split"):
+        rows = estimate_cells(cells, folder, pick_device(device))
+    print_rows(rows, format)
+    if format == "table":
+        _totals(rows)
+
+
+def _totals(rows: Sequence[dict[str, Any]]) -> None:
+    seconds, disk = (sum(row[key] for row in rows) for key in ("seconds", "disk_mb"))
+    memory = max((row["memory_mb"] for row in rows), default=0)
+    print(
+        f"in all about {seconds / 60:.1f} min one after another, {disk:,.0f} MB disk, {memory:,.0f} MB memory a worker"
+    )
+
+
+def rerun(result_id: str, device: str, home: Path | None) -> int:
+    """`backbench rerun`: exit code 1 when the result is not reproduced."""
+    from ..home import home_folder
+    from ..rerun import rerun_result
+    from ..runner import pick_device
+
+    folder = home_folder(home)
+    with console(stderr=True).status("running the cell again"):
+        verdict = rerun_result(result_id, folder, pick_device(device))
+    if verdict.rows:
+        print_rows(verdict.rows, "table")
+    print(f"{verdict.result}: {verdict.text}")
+    return 0 if verdict.reproduced else 1
+
+
+def submit(card: str, suite: str, to: str | None, device: str, home: Path | None) -> int:
+    """`backbench submit`: check, estimate, run, bundle."""
+    from ...backbones.check import check
+    from ..board import leaderboard
+    from ..estimate import estimate_cells
+    from ..home import home_folder
+    from ..plan import find_backbones, plan, resolve
+    from ..runner import Job, pick_device, run_cells
+    from ..submit import bundle, destination
+
+    folder = home_folder(home)
+    chosen = resolve(suite)
+    [found] = find_backbones([card])
+    target = destination(to, folder, found.name)
+    screen = console()
+    points = check(found)
+    for point in points:
+        if not point.passed:
+            screen.print(f"FAIL  {point.name}: {point.detail}", style="red", markup=False)
+    if failed := sum(not point.passed for point in points):
+        print(f"{found.name}: {failed} of {len(points)} points of conformance failed; nothing was run")
+        return 1
+    print(f"{found.name}: all {len(points)} points of conformance passed")
+    cells = plan(chosen, [found], folder)
+    job = Job(folder, pick_device(device))
+    rows = estimate_cells([c for c in cells if not _done(c, folder)], folder, job.device)
+    if rows:
+        _totals(rows)
+    report = run_cells(chosen, cells, job, workers=0, watch=True)
+    code = _tell(report, folder)
+    if code == 0:
+        path = bundle(found, chosen, report, job.home, target)
+        board = leaderboard(chosen, home=folder)
+        place = board.place(found.name)
+        print(f"{place or f'{found.name}: no rank yet; others to rank against: backbench run {chosen.name}'}")
+        print(f"bundle: {path} ({len(report.results)} results of suite {chosen.name}, each scored again from its file)")
+    return code
+
+
+def _done(cell: Any, home: Path) -> bool:
+    from ...leaderboard import Store
+
+    return Store(home / "leaderboard.db").by_cell(cell.id) is not None

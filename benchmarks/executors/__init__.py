@@ -1,0 +1,1 @@
+"""Ways to run cells: on this machine (local)."""

@@ -1,0 +1,23 @@
+"""Where state lives: features/, runs/ and leaderboard.db under BACKBENCH_HOME."""
+
+import os
+from pathlib import Path
+
+from ..backbones.errors import BadInput
+
+
+def home_folder(given: Path | str | None = None) -> Path:
+    """The given folder, else $BACKBENCH_HOME, else ~/.backbench; made if absent. Raises BadInput if that fails."""
+    home = Path(given or os.environ.get("BACKBENCH_HOME") or Path.home() / ".backbench").expanduser().absolute()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not os.access(home, os.W_OK):
+            raise PermissionError(13, "not writable")
+    except OSError as error:
+        raise BadInput(f"home {home}: {error.strerror}; give a folder you can write with --home") from None
+    return home
+
+
+def run_folder(home: Path, cell_id: str) -> Path:
+    """The folder of one cell's predictions, checkpoints and errors."""
+    return home / "runs" / cell_id[:16]

@@ -1,0 +1,130 @@
+"""From a suite and some backbones to cells, each with an id: the hash of exactly what can change its score."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..backbones import Backbone, BackboneCard, BadInput, find_backbone
+from ..backbones.errors import unknown
+from ..backbones.reading import digest
+from ..tasks import find_dataset, find_task, list_tasks, load_dataset
+from ..tasks.datasets import DatasetCard
+from ..tasks.datasets.fingerprint import fingerprints
+from ..tasks.task import settings_of
+from .suite import Entry, Suite, find_suite, list_suites
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One backbone at one task on one data set with one recipe and seed. `column` is what makes rows comparable."""
+
+    backbone: BackboneCard | Backbone
+    task: str
+    dataset: DatasetCard
+    settings: dict[str, Any]  # what differs from the recipe's defaults
+    recipe: dict[str, Any]  # everything
+    fingerprints: dict[str, str]
+    seed: int
+    limit: int | None
+    column: str
+    id: str
+
+    @property
+    def card(self) -> BackboneCard:
+        """The backbone's card."""
+        return self.backbone.card if isinstance(self.backbone, Backbone) else self.backbone
+
+    @property
+    def label(self) -> str:
+        """How a person recognises the cell."""
+        return f"{self.card.name} · {self.task} · {self.dataset.name}" + (f" · seed {self.seed}" if self.seed else "")
+
+
+def resolve(target: str, dataset: str | None = None, settings: Mapping[str, Any] | None = None) -> Suite:
+    """The suite that a suite's name, a suite card or a task's name stands for, with `settings` laid in.
+
+    For a task, a setting is `key`; for a suite it is `task.key`. Raises BadInput.
+    """
+    tasks = [entry.name for entry in list_tasks()]
+    if target in tasks:
+        entry = Entry(task=target, dataset=dataset or "digit-scenes", recipe=dict(settings or {}))
+        return Suite(name=target, description=f"{target} alone", entries=(entry,))
+    if target not in list_suites() and not target.endswith((".yaml", ".yml")):
+        raise unknown("suite or task", target, [*list_suites(), *tasks])
+    suite = find_suite(target)
+    entries = list(suite.entries)
+    if dataset:
+        entries = [entry.model_copy(update={"dataset": dataset}) for entry in entries]
+    for key, value in (settings or {}).items():
+        task, _, name = key.partition(".")
+        if not name:
+            raise BadInput(f"--set {key}=…: in a suite say which task: --set {entries[0].task}.{key}=…")
+        if task not in {entry.task for entry in entries}:
+            raise unknown("task", task, {entry.task for entry in entries}, where=f"--set {key}=…")
+        entries = [e.model_copy(update={"recipe": e.recipe | {name: value}}) if e.task == task else e for e in entries]
+    return suite.model_copy(update={"entries": tuple(entries)})
+
+
+def find_backbones(names: Iterable[str | BackboneCard | Backbone]) -> list[BackboneCard | Backbone]:
+    """Cards of the named backbones, in order, each once; a Backbone already built stays as it is."""
+    found = [n if isinstance(n, BackboneCard | Backbone) else find_backbone(n) for n in names]
+    if not found:
+        raise BadInput("no backbone given; say which with --backbone NAME or --backbone CARD.yaml")
+    names_seen: dict[str, str] = {}
+    unique = []
+    for item in found:
+        card = item.card if isinstance(item, Backbone) else item
+        identity = _backbone_digest(item)
+        if names_seen.setdefault(card.name, identity) != identity:
+            raise BadInput(f"two different backbones are both named {card.name!r}; give one card another `name:`")
+        if identity not in {_backbone_digest(u) for u in unique}:
+            unique.append(item)
+    return unique
+
+
+def plan(
+    suite: Suite,
+    backbones: Sequence[BackboneCard | Backbone],
+    home: Path,
+    *,
+    seeds: int | None = None,
+    limit: int | None = None,
+    dataset: DatasetCard | None = None,
+) -> list[Cell]:
+    """All cells, backbone by backbone, after every name, recipe and file they need was checked. Raises BadInput.
+
+    `dataset` takes the place of the data sets that the entries name.
+    """
+    columns = []
+    for entry in suite.entries:
+        task, card = find_task(entry.task), dataset or find_dataset(entry.dataset)
+        recipe = settings_of(task.recipe(entry.recipe))
+        data = load_dataset(card, task.needs.data)
+        task.check_data(data)
+        prints = fingerprints(data, task.splits(data), home)
+        column = column_id(task.name, task.version, prints, recipe, limit, [card.classes, card.prompts])
+        columns.append((entry, card, recipe, prints, column))
+    cells = []
+    for backbone in backbones:
+        for seed in range(seeds or suite.seeds):
+            for entry, card, recipe, prints, column in columns:
+                identity = digest({"column": column, "backbone": _backbone_digest(backbone), "seed": seed})
+                cells.append(
+                    Cell(backbone, entry.task, card, entry.recipe, recipe, prints, seed, limit, column, identity)
+                )
+    return cells
+
+
+def column_id(
+    task: str, version: int, prints: Mapping[str, str], recipe: Mapping[str, Any], limit: int | None, naming: Any
+) -> str:
+    """sha256 of everything but backbone and seed: only rows that share it are comparable."""
+    return digest({"task": [task, version], "data": [prints, naming], "recipe": recipe, "limit": limit})
+
+
+def _backbone_digest(backbone: BackboneCard | Backbone) -> str:
+    if isinstance(backbone, Backbone):
+        # An object in memory may hold other weights than its card says.
+        return digest([backbone.card.digest(), backbone.weights_digest])
+    return backbone.digest()

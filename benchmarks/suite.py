@@ -1,0 +1,49 @@
+"""The suite card: which tasks on which data with which recipes and seeds, and which of them rank."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from ..backbones.errors import unknown
+from ..backbones.reading import Strict, read_card
+
+FOLDER = Path(__file__).parent / "suites"
+
+
+class Entry(Strict):
+    """One column of a suite. `recipe` holds only what differs from the task's defaults.
+
+    `ranked: false` shows a column without ranking by it, as for scores that some backbones cannot have.
+    """
+
+    task: str
+    dataset: str
+    recipe: dict[str, Any] = Field(default={})
+    ranked: bool = True
+
+
+class Suite(Strict):
+    """A named list of entries; scores become one number by the mean z-score of each task family, then over families."""
+
+    name: str = Field(default="", max_length=100)
+    description: str
+    backbones: tuple[str, ...] = ()
+    seeds: int = Field(default=1, ge=1, le=100)
+    entries: tuple[Entry, ...] = Field(min_length=1)
+
+
+def list_suites() -> list[str]:
+    """Names of the packaged suites."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+@cache
+def find_suite(name: str) -> Suite:
+    """A packaged suite by name, or one of your own by the path of its YAML. Raises BadInput."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if path.parent == FOLDER and name not in list_suites():
+        raise unknown("suite", name, list_suites())
+    suite = read_card(path, Suite)
+    return suite if suite.name else suite.model_copy(update={"name": path.stem})
