@@ -31,7 +31,9 @@ def print_rows(rows: Sequence[Mapping[str, Any]], format: str, title: str | None
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for key in rows[0] if rows else ():
         number = all(isinstance(row[key], int | float) or row[key] is None for row in rows)
-        table.add_column(key, justify="right" if number else "left", overflow="fold")
+        # Names and ids stay in one piece, to be copied; phrases may go over several lines.
+        whole = not any(" " in str(row[key]) for row in rows)
+        table.add_column(key, justify="right" if number else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     console().print(table)
