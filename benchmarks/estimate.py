@@ -23,7 +23,7 @@ def estimate_cells(cells: Sequence[Cell], home: Path, device: str) -> list[dict[
 
     Splits that several cells share are counted once, as the bank will hold them.
     """
-    heads: dict[str, tuple[float, float] | None] = {}
+    heads: dict[str, tuple[float, float]] = {}
     banked: set[tuple] = set()
     rows = []
     for cell in cells:
@@ -35,7 +35,7 @@ def estimate_cells(cells: Sequence[Cell], home: Path, device: str) -> list[dict[
             continue
         if cell.column not in heads:
             heads[cell.column] = _head(cell, home, device)
-        fixed, growing = heads[cell.column] or (0.0, 0.0)
+        fixed, growing = heads[cell.column]
         sizes = {name: len(data[name]) for name in task.splits(data)}
         what = "maps" if task.needs.maps else "embedding"
         fresh = {n: s for n, s in sizes.items() if (cell.card.name, what, cell.fingerprints[n]) not in banked}
@@ -72,7 +72,7 @@ def _image(backbone: Any, maps: bool, device: str) -> tuple[float, int]:
     return seconds, sum(m[0].numel() * 2 for m in features.maps)
 
 
-def _head(cell: Cell, home: Path, device: str) -> tuple[float, float] | None:
+def _head(cell: Cell, home: Path, device: str) -> tuple[float, float]:
     """Seconds that a cell takes at no images and per image, from the whole cell at two small sizes."""
     points = []
     for limit in (IMAGES, MORE):

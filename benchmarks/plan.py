@@ -44,12 +44,13 @@ class Cell:
 def resolve(target: str, dataset: str | None = None, settings: Mapping[str, Any] | None = None) -> Suite:
     """The suite that a suite's name, a suite card or a task's name stands for, with `settings` laid in.
 
-    For a task, a setting is `key`; for a suite it is `task.key`. Raises BadInput.
+    For a task a setting is `key`, the backbones are those of `quick`; in a suite it is `task.key`. Raises BadInput.
     """
     tasks = [entry.name for entry in list_tasks()]
     if target in tasks:
         entry = Entry(task=target, dataset=dataset or "digit-scenes", recipe=dict(settings or {}))
-        return Suite(name=target, description=f"{target} alone", entries=(entry,))
+        backbones = find_suite("quick").backbones
+        return Suite(name=target, description=f"{target} alone", backbones=backbones, entries=(entry,))
     if target not in list_suites() and not target.endswith((".yaml", ".yml")):
         raise unknown("suite or task", target, [*list_suites(), *tasks])
     suite = find_suite(target)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..leaderboard import Result, Store
-from .cell import Job, compute, device_name, environment
+from .cell import Job, compute
 from .origin import cards_of
 from .plan import Cell, plan
 from .suite import Entry, Suite
@@ -39,12 +39,12 @@ def rerun_result(result_id: str, home: Path, device: str) -> Verdict:
 
 def judge(old: Result, new: Result) -> Verdict:
     """Compare two results of one cell, score by score."""
-    rows, worst = [], True
+    rows, all_fine = [], True
     for name, before in old.scores.items():
         now = new.scores[name].value
         tolerance = max(FLOOR, LOOSENESS * (before.high - before.low))
         fine = abs(now - before.value) <= tolerance
-        worst &= fine
+        all_fine &= fine
         rows.append(
             {
                 "score": f"{name} {before.unit}",
@@ -58,9 +58,9 @@ def judge(old: Result, new: Result) -> Verdict:
     same_bits = all(new.scores[n].value == s.value for n, s in old.scores.items())
     if same_bits and new.predictions.sha256 == old.predictions.sha256:
         return Verdict(old.id, True, "reproduced, bit for bit", rows)
-    differing = _differences(old)
+    differing = _differences(old, new)
     because = f" ({'; '.join(differing)})" if differing else " (same versions, same device)"
-    if worst:
+    if all_fine:
         return Verdict(old.id, True, f"reproduced within tolerance{because}", rows)
     outside = ", ".join(row["score"] for row in rows if row["verdict"] == "OUTSIDE")
     return Verdict(old.id, False, f"NOT reproduced: {outside} outside tolerance{because}", rows)
@@ -87,14 +87,13 @@ def rebuild(old: Result, home: Path) -> tuple[Cell | None, list[str]]:
     return None, changes or [f"{old.task.name} is at another version than {old.task.version}, or class names changed"]
 
 
-def _differences(old: Result) -> list[str]:
-    """How this machine differs from the one that made the result."""
+def _differences(old: Result, new: Result) -> list[str]:
+    """How the two machines differ: library versions and device."""
     found = []
-    here = environment()
-    for name in sorted(here.keys() | old.environment.keys()):
-        before, now = old.environment.get(name, "absent"), here.get(name, "absent")
+    for name in sorted(new.environment.keys() | old.environment.keys()):
+        before, now = old.environment.get(name, "absent"), new.environment.get(name, "absent")
         if before != now:
             found.append(f"{name} {before} then, {now} now")
-    if old.cost.device not in (device_name("cpu"),):
-        found.append(f"made on {old.cost.device}")
+    if old.cost.device != new.cost.device:
+        found.append(f"{old.cost.device} then, {new.cost.device} now")
     return found

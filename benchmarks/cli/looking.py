@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ...backbones.errors import BadInput, unknown
+from ...backbones.errors import unknown
 from .output import console, pick_format, print_facts, print_json, print_rows
 
 
@@ -183,7 +183,4 @@ def doctor(format: str, home: Path | None) -> None:
     from ..doctor import examine
 
     pick_format(format, ("table", "json"))
-    rows = examine(home)
-    if not rows:
-        raise BadInput("nothing to examine")
-    print_rows(rows, format)
+    print_rows(examine(home), format)

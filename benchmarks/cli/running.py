@@ -53,20 +53,13 @@ def run(
 
     suite = resolve(target, dataset, settings_of(pairs))
     folder = home_folder(home)
-    chosen = backbones or list(suite.backbones) or _quick_backbones()
     with console(stderr=True).status("planning"):
-        cells = plan(suite, find_backbones(chosen), folder, seeds=seeds, limit=limit)
+        cells = plan(suite, find_backbones(backbones or suite.backbones), folder, seeds=seeds, limit=limit)
     if dry_run:
         _show_plan(cells, folder)
         return 0
     report = run_cells(suite, cells, Job(folder, pick_device(device)), workers=0, watch=True)
     return _tell(report, folder)
-
-
-def _quick_backbones() -> list[str]:
-    from ..suite import find_suite
-
-    return list(find_suite("quick").backbones)
 
 
 def _show_plan(cells: Sequence[Any], home: Path) -> None:
@@ -151,9 +144,8 @@ def estimate(
 
     pick_format(format, ("table", "json"))
     suite = resolve(target, dataset, settings_of(pairs))
-    chosen = backbones or list(suite.backbones) or _quick_backbones()
     folder = home_folder(home)
-    cells = plan(suite, find_backbones(chosen), folder, limit=limit)
+    cells = plan(suite, find_backbones(backbones or suite.backbones), folder, limit=limit)
     with console(stderr=True).status("probing with 16 images a split"):
         rows = estimate_cells(cells, folder, pick_device(device))
     print_rows(rows, format)
