@@ -11,7 +11,7 @@ from .training import detect, train
 class Detection(Task):
     """Average precision of boxes at IoU 0.5 to 0.95 as COCO has it; the weights of the last epoch are reported."""
 
-    name, family, version = "detection", "detection", 1
+    name, family, version = "detection", "detection", 2
     needs = Needs(data="detection", splits=("train", "test"), maps=True)
     scores = Scores(ap=percent, ap50=percent, ap75=percent, ap_small=percent, ap_medium=percent, ap_large=percent)
     Recipe = DetectorRecipe

@@ -14,7 +14,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import MultiScaleRoIAlign
 
 from ..dense import DenseRecipe
-from .pyramid import CELLS, Levels, Pyramid
+from .pyramid import CELLS, Levels, pyramid_over
 
 BOX_CELLS, MASK_CELLS = 5, 7  # side of what RoIAlign cuts out: a region spans 2 to 4 cells of its level
 GROUPS = 8  # of GroupNorm in the mask head, where a batch may hold no region at all
@@ -54,7 +54,7 @@ class Heads(nn.Module):
         super().__init__()
         self.size = size
         width = recipe.width
-        self.pyramid = Pyramid(shapes, size, levels.strides, width)
+        self.pyramid = pyramid_over(shapes, size, levels.strides, width)
         anchors = AnchorGenerator(levels.sizes, (levels.ratios,) * len(levels.sizes))
         kept = {"training": recipe.proposals, "testing": recipe.proposals}
         self.proposals = RegionProposalNetwork(

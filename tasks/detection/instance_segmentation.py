@@ -13,7 +13,7 @@ from .training import detect, train
 class InstanceSegmentation(Task):
     """Average precision of masks at IoU 0.5 to 0.95 as COCO has it, and of boxes beside it; last epoch's weights."""
 
-    name, family, version = "instance-segmentation", "segmentation", 1
+    name, family, version = "instance-segmentation", "segmentation", 2
     needs = Needs(data="detection", splits=("train", "test"), maps=True)
     scores = Scores(
         ap=percent,

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
+from .simple_pyramid import SimplePyramid
+
 CELLS = 2  # an object spans at least this many cells of its level, and less than twice as many
 STRIDES = (4, 8, 16, 32)
 
@@ -35,11 +37,16 @@ class Levels:
         return cls(strides, tuple(zip(anchors[::2], anchors[1::2], strict=True)), tuple(shapes))
 
 
-class Pyramid(nn.Module):
-    """Maps of any number and strides → one map of `width` channels at each of `strides` (all in pixels of the input).
+def pyramid_over(shapes: Sequence[tuple[int, int]], size: int, strides: Sequence[int], width: int) -> nn.Module:
+    """The pyramid that suits a backbone: a top-down one over several maps, a simple one over a plain ViT's only one."""
+    return (SimplePyramid if len(shapes) == 1 else FeaturePyramid)(shapes, size, strides, width)
+
+
+class FeaturePyramid(nn.Module):
+    """Several maps of any strides → one map of `width` channels at each of `strides` (all in pixels of the input).
 
     Every map goes to the wanted stride nearest to its own, resampled, so that no level of the backbone is left unused;
-    a stride that gets none takes the nearest map: a plain ViT's only one makes all levels (ViTDet, arXiv 2203.16527).
+    a stride that gets none takes the nearest map.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, int]], size: int, strides: Sequence[int], width: int):

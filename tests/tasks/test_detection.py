@@ -10,7 +10,8 @@ from backbench.tasks import Dataset, Split, estimate, find_task
 from backbench.tasks.datasets import Objects, rle
 from backbench.tasks.dense import input_size
 from backbench.tasks.detection.frame import boxes_in, detections_out, targets_in
-from backbench.tasks.detection.pyramid import Levels, Pyramid
+from backbench.tasks.detection.pyramid import FeaturePyramid, Levels, pyramid_over
+from backbench.tasks.detection.simple_pyramid import SimplePyramid
 from torchvision.models.detection.roi_heads import project_masks_on_boxes
 
 SIDE = 64
@@ -120,12 +121,32 @@ def test_levels_follow_the_training_boxes():
 @pytest.mark.parametrize("shapes", [[(5, 12)], [(4, 24), (6, 12), (8, 6), (9, 3)], [(5, 12)] * 3, [(7, 7)]])
 @pytest.mark.parametrize("strides", [(8,), (4, 8, 16, 32), (16, 32)])
 def test_any_backbone_makes_any_pyramid(shapes, strides):
-    pyramid = Pyramid(shapes, 96, strides, 16)
+    pyramid = pyramid_over(shapes, 96, strides, 16)
+    assert isinstance(pyramid, SimplePyramid if len(shapes) == 1 else FeaturePyramid)
     maps = [torch.randn(2, channels, side, side, requires_grad=True) for channels, side in shapes]
     found = list(pyramid(maps).values())
     assert [tuple(m.shape) for m in found] == [(2, 16, 96 // s, 96 // s) for s in strides]
     sum(m.sum() for m in found).backward()
     assert all(m.grad is not None for m in maps)  # no level of the backbone is left unused
+
+
+def test_a_plain_vit_gets_the_levels_of_vitdet():
+    """arXiv 2203.16527: two deconvolutions with norm and GELU between, one, none, max-pooling; nothing top-down."""
+    pyramid = SimplePyramid([(64, 14)], 224, (4, 8, 16, 32), 16)
+    kinds = [[type(part).__name__ for part in level] for level in pyramid.levels]
+    tail = ["Conv2d", "LayerNorm2d", "Conv2d", "LayerNorm2d"]
+    up = ["ConvTranspose2d", "LayerNorm2d", "GELU", "ConvTranspose2d"]
+    assert kinds == [up + tail, ["ConvTranspose2d", *tail], tail, ["MaxPool2d", *tail]]
+    one = [torch.randn(2, 64, 14, 14)]
+    before = [m.detach() for m in pyramid.eval()(one).values()]
+    torch.nn.init.zeros_(pyramid.levels[3][-2].weight)
+    after = [m.detach() for m in pyramid(one).values()]
+    assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [True, True, True, False]
+
+
+def test_a_patch_of_14_pixels_makes_levels_of_powers_of_two():
+    found = SimplePyramid([(8, 23)], 322, (8, 16, 32), 16)([torch.randn(1, 8, 23, 23)])
+    assert [tuple(m.shape[-2:]) for m in found.values()] == [(40, 40), (20, 20), (10, 10)]
 
 
 @pytest.mark.parametrize("size", [(64, 64), (48, 100), (301, 77)])
