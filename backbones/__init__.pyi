@@ -6,6 +6,7 @@ from .errors import Unavailable as Unavailable
 from .interface import Backbone as Backbone
 from .interface import Features as Features
 from .interface import Level as Level
+from .loading import Loading as Loading
 from .registry import find_backbone as find_backbone
 from .registry import list_backbones as list_backbones
 from .registry import load_backbone as load_backbone

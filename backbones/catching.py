@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from threading import get_ident
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -18,7 +18,8 @@ def catch(body: nn.Module, names: Iterable[str], into: dict[str, Any]) -> Iterat
 
             def keep(_module, _inputs, output, name=name):
                 if get_ident() == thread:
-                    into[name] = output
+                    # A copy: the next layer may be an activation that writes over what it gets.
+                    into[name] = output.clone() if isinstance(output, Tensor) else output
 
             hooks.enter_context(body.get_submodule(name).register_forward_hook(keep))
         yield

@@ -13,13 +13,15 @@ from urllib.error import HTTPError, URLError
 from .errors import Unavailable
 
 PATIENCE = 3.0  # seconds until a host counts as out of reach; the hub's client alone retries for 23 s a file
+INSTEAD = "give `checkpoint:` a local file, or say `pretrained: false` for random weights"
 
 
 @contextmanager
-def weights_from(host: str, name: str, needed: bool = True) -> Iterator[None]:
+def weights_from(host: str, name: str, needed: bool = True, instead: str = INSTEAD) -> Iterator[None]:
     """Around a library call that may download for `name` from `host`, if `needed`: Unavailable tells what was refused.
 
     With the hub out of reach its cache is used alone, without the client's retries. Nothing is written to the terminal.
+    `instead` is what somebody without a network can do.
     """
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError
@@ -40,10 +42,7 @@ def weights_from(host: str, name: str, needed: bool = True) -> Iterator[None]:
             ) from None
         if not is_network(error):
             raise
-        raise Unavailable(
-            f"{name}: weights cannot be downloaded (no network to {host}?); "
-            "give `checkpoint:` a local file, or say `pretrained: false` for random weights"
-        ) from None
+        raise Unavailable(f"{name}: weights cannot be downloaded (no network to {host}?); {instead}") from None
     finally:
         constants.HF_HUB_OFFLINE = before
 

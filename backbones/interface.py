@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .card import BackboneCard, Input
 from .catching import catch
 from .errors import BadInput, NotApplicable, unknown
+from .loading import Loading, told_why_not_compiled
 from .transform import Transform
 
 
@@ -50,6 +51,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.card, self.input, self.body = card, input, body
         self.transform = Transform.of(input)
+        self.loading = Loading()
+        self._extract = self.extract
         self.eval()
 
     # -- what a source writes ------------------------------------------------------------------------------------
@@ -74,7 +77,7 @@ class Backbone(nn.Module):
         projection: bool = False,
         layers: Sequence[str] = (),
     ) -> Features:
-        """Features of `images` (B, 3, H, W), already through `transform`. Raises BadInput, NotApplicable."""
+        """Features, in float32, of `images` (B, 3, H, W) out of `transform`. Raises BadInput, NotApplicable."""
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             shape = f"{tuple(images.shape)} {images.dtype}"
             raise BadInput(f"{self.name}: images must be (B, 3, H, W) floats, got {shape}; see backbone.transform")
@@ -82,22 +85,39 @@ class Backbone(nn.Module):
             raise NotApplicable(f"{self.name} has no text tower")
         if maps and not self.levels:
             raise NotApplicable(f"{self.name} has no feature maps")
+        if self.loading.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        # What a compiled pass does inside cannot be seen from outside: named layers come from a plain one.
+        extract = self.extract if layers else self._extract
         caught: dict[str, Any] = {}
-        with catch(self.body, self._known_layers(layers), caught):
+        with catch(self.body, self._known_layers(layers), caught), self._autocast(images.device.type):
             try:
-                features = self.extract(images, embedding=embedding, maps=maps, projection=projection)
-            except (AssertionError, IndexError, RuntimeError) as error:
+                features = extract(images, embedding=embedding, maps=maps, projection=projection)
+            except (AssertionError, IndexError, RuntimeError, ValueError) as error:
                 self._may_be_the_size(images, error)
                 raise
         features.layers = caught
-        return features
+        return features if self.loading.precision == "float32" else _widened(features)
 
     @final
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """(N, T) embeddings of `texts`, not normalised. Raises NotApplicable without a text tower."""
         if not self.has_text:
             raise NotApplicable(f"{self.name} has no text tower")
-        return self.encode_text(list(texts))
+        with self._autocast(next(self.parameters()).device.type):
+            return self.encode_text(list(texts)).float()
+
+    @final
+    def load_as(self, loading: Loading) -> "Backbone":
+        """Itself, from now on computing as `loading` says. Raises Unavailable where torch cannot compile it."""
+        self.loading, self._extract = loading, self.extract
+        layout = torch.channels_last if loading.channels_last else torch.contiguous_format
+        self.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+        if loading.compile:
+            self._extract = torch.compile(self.extract)
+            with told_why_not_compiled(self.name):
+                self(self._probe)
+        return self
 
     @property
     def name(self) -> str:
@@ -157,26 +177,35 @@ class Backbone(nn.Module):
     def _probe_side(self) -> int:
         return self.input.size
 
+    @property
+    def _probe(self) -> Tensor:
+        parameter = next(self.parameters(), torch.zeros(()))
+        return torch.zeros(1, 3, self._probe_side, self._probe_side, device=parameter.device, dtype=parameter.dtype)
+
+    def _autocast(self, kind: str) -> torch.autocast:
+        precision = self.loading.precision
+        return torch.autocast(kind, getattr(torch, precision), enabled=precision != "float32")
+
     @cached_property
     def _dry(self) -> Features:
-        parameter = next(self.parameters(), torch.zeros(()))
-        probe = torch.zeros(1, 3, self._probe_side, self._probe_side, device=parameter.device, dtype=parameter.dtype)
         training = self.training
         self.eval()
         try:
             with torch.no_grad():
-                return self.extract(probe, embedding=True, maps=True, projection=False)
+                return self.extract(self._probe, embedding=True, maps=True, projection=False)
         finally:
             self.train(training)
 
     def _may_be_the_size(self, images: Tensor, error: Exception) -> None:
         # A network made for one size fails anywhere in its code; that it can't take another is a fact about it.
-        size, side = tuple(images.shape[-2:]), self.input.size
-        if size != (side, side) and not isinstance(error, (NotApplicable, torch.OutOfMemoryError)):
-            reason = " ".join(str(error).split())[:100]
-            raise NotApplicable(
-                f"{self.name} takes images of {side} px, not {size[0]} x {size[1]}: {reason}"
-            ) from error
+        if isinstance(error, (BadInput, NotApplicable, torch.OutOfMemoryError)):
+            return
+        size, side, reason = tuple(images.shape[-2:]), self.input.size, " ".join(str(error).split())[:100]
+        if size != (side, side):
+            told = f"{self.name} takes images of {side} px, not {size[0]} x {size[1]}: {reason}"
+            raise NotApplicable(told) from error
+        if self.card.input.size is not None and self.card.source != "python":
+            raise BadInput(f"{self.name} fails at its card's `input.size` of {side} px: {reason}") from error
 
     def _known_layers(self, names: Sequence[str]) -> Sequence[str]:
         known = set(self.layer_names) if names else ()
@@ -184,3 +213,17 @@ class Backbone(nn.Module):
             if name not in known:
                 raise unknown("layer", name, self.layer_names, where=self.name)
         return names
+
+
+def _widened(features: Features) -> Features:
+    """Everything in float32, the type that all tasks take."""
+
+    def wide(value: Any) -> Any:
+        return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    return Features(
+        embedding=wide(features.embedding),
+        maps=[wide(m) for m in features.maps],
+        projection=wide(features.projection),
+        layers={name: wide(output) for name, output in features.layers.items()},
+    )

@@ -39,6 +39,7 @@ def parse_card(text: str, model: type[Model], where: str) -> Model:
     """Like `read_card`, for a text; `where` stands for the file in messages."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _must_be_written_out(node, text)
         lines = _lines(node) if node is not None else {}
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -93,6 +94,17 @@ def _inner_model(annotation: Any) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((m for a in getattr(annotation, "__args__", ()) if (m := _inner_model(a))), None)
+
+
+def _must_be_written_out(node: yaml.Node | None, text: str) -> None:
+    """Aliases of aliases make a page of text into billions of values, which nobody should walk through."""
+    waiting, values = [node] if node else [], 0
+    while waiting:
+        inner = waiting.pop().value
+        for item in inner if isinstance(inner, list) else ():
+            waiting += item if isinstance(item, tuple) else (item,)
+        if (values := values + 1) > 2 * len(text) + 2:
+            raise ValueError("it stands for more values than it has letters; write it without aliases (&, *)")
 
 
 def _lines(node: yaml.Node, path: tuple = ()) -> dict[tuple, int]:

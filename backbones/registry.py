@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import ValidationError
 
 from .card import BackboneCard, Source
-from .errors import BadInput, Unavailable, did_you_mean, unknown
+from .errors import BadInput, Unavailable, unknown
+from .loading import Loading, Precision, pick_device
 from .reading import read_card, validate
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def find_backbone(name: str | Path) -> BackboneCard:
     source, _, model = text.partition("/")
     if source not in SOURCES or not model:
         raise _unknown(text)
-    library = _library(source)
+    library = library_of(source)
     model = library.find(model)
     name = f"{source}/{model}"  # as the library writes it in full, with the tag of its weights
     if name in _cards():
@@ -65,18 +66,25 @@ def find_backbone(name: str | Path) -> BackboneCard:
         return card
 
 
-def load_backbone(backbone: "str | Path | BackboneCard | Backbone", device: str = "cpu") -> "Backbone":
-    """A backbone in eval mode on `device`, float32; a Backbone comes back as it is, moved.
+def load_backbone(
+    backbone: "str | Path | BackboneCard | Backbone",
+    device: str = "cpu",
+    precision: Precision = "float32",
+    channels_last: bool = False,
+    compile: bool = False,
+) -> "Backbone":
+    """A backbone in eval mode on `device`, its weights float32; a Backbone comes back as it was loaded, moved.
 
     The same card gives the same weights, random ones too, and the global random state stays as it was.
-    Raises BadInput, Unavailable.
+    `precision`, `channels_last`, `compile`: see `Loading`. Raises BadInput, Unavailable.
     """
     from .interface import Backbone
 
+    loading, device = Loading(precision, channels_last, compile), pick_device(device)
     if isinstance(backbone, Backbone):
         return backbone.to(device)
     card = backbone if isinstance(backbone, BackboneCard) else find_backbone(backbone)
-    library = _library(card.source)
+    library = library_of(card.source)
     try:
         facts = library.describe(card)
         input = card.input.over(facts.input)
@@ -87,7 +95,7 @@ def load_backbone(backbone: "str | Path | BackboneCard | Backbone", device: str 
         raise BadInput(f"{card.name}: {error}") from None
     with _random_state_of(card.init_seed):
         built = library.build(facts.complete(card), input)
-    return built.float().eval().to(device)
+    return built.float().eval().to(device).load_as(loading)
 
 
 def _read(path: Path, name: str = "") -> BackboneCard:
@@ -96,21 +104,23 @@ def _read(path: Path, name: str = "") -> BackboneCard:
     return card.model_copy(update={"name": card.name or name or stem, "folder": path.parent})
 
 
-def _library(source: str) -> Any:
+def library_of(source: str) -> Any:
+    """The module of `sources/` that reads a source. Raises BadInput, Unavailable."""
     try:
         return import_module(f".sources.{source}", __package__)
     except ModuleNotFoundError as error:
         if error.name == f"{__package__}.sources.{source}":
             raise BadInput(f"source {source} is not read by this version; use source: python with a file") from None
         missing = (error.name or source).partition(".")[0]
-        raise Unavailable(f"source {source}: the package {missing!r} is not installed; pip install {missing}") from None
+        package = "'backbench[diffusion]'" if missing == "diffusers" else missing
+        raise Unavailable(f"source {source}: the package {missing!r} is not installed; pip install {package}") from None
 
 
 def _unknown(name: str) -> BadInput:
-    # Somebody who types `resnet18` means a library's model: worth importing timm for, as this is an error anyway.
-    if "/" not in name and not did_you_mean(name, list_backbones()):
-        names = [f"timm/{model}" for model in _library("timm").names()]
-        return unknown("backbone", name, names if did_you_mean(name, names) else list_backbones())
+    if "/" not in name:  # `resnet18` means a library's: worth importing timm for, as this is an error anyway
+        return unknown(
+            "backbone", name, [*list_backbones(), *(f"timm/{model}" for model in library_of("timm").names())]
+        )
     return unknown("backbone", name, [*list_backbones(), *(f"{source}/" for source in SOURCES)])
 
 

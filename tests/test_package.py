@@ -26,6 +26,12 @@ def subpackages():
     return found
 
 
+def test_the_leaderboard_is_called_whoever_imported_its_room_before(home):
+    code = "import backbench.leaderboard; from backbench import leaderboard; leaderboard('quick')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "nothing to rank" in done.stderr  # it was called
+
+
 def test_packages_are_the_folders(project):
     assert set(project["tool"]["setuptools"]["packages"]) == subpackages()
 
@@ -78,6 +84,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
     inside = {name.removeprefix("backbench/") for name in names}
     for folder, pattern in (
         ("backbones/cards", "**/*.yaml"),
+        ("backbones", "roster.json"),
         ("backbones/mini/weights", "*.safetensors"),
         ("tasks/datasets/cards", "*.yaml"),
         ("benchmarks/suites", "*.yaml"),

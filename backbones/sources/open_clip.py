@@ -8,6 +8,8 @@ import torch
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
+from timm.layers.format import Format
+from timm.layers.patch_embed import PatchEmbed
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
@@ -47,7 +49,7 @@ def describe(card: BackboneCard) -> Facts:
             "fit": "squash" if config.get("resize_mode") == "squash" else "crop",
         },
         family=_family(tower),
-        pretraining=Pretraining(method="vision-language", data=data_of(tag) or tag) if tag else None,
+        pretraining=Pretraining(method="vision-language", data=data_of(tag)) if tag else None,
     )
 
 
@@ -61,8 +63,9 @@ def build(card: BackboneCard, input: Input) -> Backbone:
     # Some weights were trained with a cheaper GELU than the architecture of that name now has.
     quick_gelu = bool(tag and open_clip.get_pretrained_cfg(architecture, tag).get("quick_gelu"))
     size = input.size if input.size != describe(card).input["size"] else None
-    text = _config(architecture)["text_cfg"]
-    remote = pretrained or "hf_tokenizer_name" in text or "siglip" in architecture.lower()
+    text = card.model_args.get("text_cfg") or _config(architecture)["text_cfg"]
+    # Some towers' own configs and tokenizers are on the hub, trained weights or not.
+    remote = pretrained or "hf_model_name" in text or "hf_tokenizer_name" in text
     try:
         with weights_from("huggingface.co", card.name, needed=remote):
             body = open_clip.create_model(
@@ -73,11 +76,13 @@ def build(card: BackboneCard, input: Input) -> Backbone:
                 pretrained_text=False,
                 **card.model_args,
             )
-            tokenizer = open_clip.get_tokenizer(architecture)
+            tokenizer = _tokenizer(architecture, card.model_args.get("text_cfg"))
     except TypeError as error:
         raise BadInput(f"{card.name}: open_clip cannot build {architecture}: {error}; see model_args") from None
     if card.checkpoint:
         load_checkpoint(card, body)
+    if hasattr(body, "text_decoder"):
+        del body.text_decoder  # CoCa's writes captions: no feature comes from it
     visual = body.visual
     for tower, kind in TOWERS.items():
         if isinstance(visual, tower):
@@ -91,6 +96,13 @@ def _config(architecture: str) -> dict[str, Any]:
     config = open_clip.get_model_config(find(architecture))
     assert config is not None
     return config
+
+
+def _tokenizer(architecture: str, changed: dict[str, Any] | None) -> Any:
+    """The architecture's tokenizer; open_clip's own for a text tower that the card describes without naming one."""
+    if changed and "hf_tokenizer_name" not in changed:
+        return open_clip.SimpleTokenizer(context_length=changed.get("context_length", 77))
+    return open_clip.get_tokenizer(architecture)
 
 
 def _family(tower: dict[str, Any]) -> Family:
@@ -117,7 +129,7 @@ class _WithText(Backbone):
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """(N, T) text embeddings, not normalised."""
         tokens = self.tokenizer(list(texts)).to(next(self.body.parameters()).device)
-        return self.body.encode_text(tokens)
+        return self.body.encode_text(tokens, normalize=False)  # CoCa's would
 
 
 class ClipTransformer(_WithText):
@@ -128,18 +140,27 @@ class ClipTransformer(_WithText):
         visual = self.image_tower
         last = visual.transformer(self._embed(images))
         grid = images.shape[-2] // visual.patch_size[0], images.shape[-1] // visual.patch_size[1]
-        pooled, _ = visual._pool(last) if self.card.pool in ("auto", "map") or projection else (None, None)
-        # An attention pooling layer has its own width, and the norm after it too: tokens are then used as they come.
-        tokens = last if visual.attn_pool is not None else visual.ln_post(last)
         own = self.card.pool == "auto" or (self.card.pool == "map" and visual.attn_pool is not None)
+        pooled = visual._pool(last)[0] if projection or own else None
         result = Features()
         if embedding:
-            result.embedding = pooled if own else pool_tokens(tokens, 1, self.card.pool, self.name)
+            result.embedding = pooled if own else self._pool(last)
         if maps:
-            result.maps = [as_map(tokens, grid)]
+            result.maps = [as_map(self._norm(last), grid)]
         if projection:
             result.projection = pooled if visual.proj is None else pooled @ visual.proj
         return result
+
+    def _norm(self, tokens: Tensor) -> Tensor:
+        # An attention pooling layer has its own width, and the norm after it too: tokens are then used as they come.
+        return tokens if self.image_tower.attn_pool is not None else self.image_tower.ln_post(tokens)
+
+    def _pool(self, last: Tensor) -> Tensor:
+        # CLIPA's towers (arXiv 2305.07017) normalise what they have pooled, all others pool what they have normalised.
+        late = self.image_tower.final_ln_after_pool
+        tokens = last if late else self._norm(last)
+        parts = [pool_tokens(tokens, 1, part, self.name) for part in self.card.pool.split("+")]
+        return torch.cat([self._norm(part) if late else part for part in parts], dim=1)
 
     def _embed(self, images: Tensor) -> Tensor:
         # open_clip's `_embeds`, with the position embedding resampled to the grid of these images.
@@ -180,6 +201,17 @@ class ClipResNet(_WithText):
 
 class ClipTimm(_WithText, TimmBackbone):
     """The image tower is a timm network with a projection behind it."""
+
+    def __init__(self, card: BackboneCard, input: Input, body: nn.Module, tokenizer: Any):
+        super().__init__(card, input, body, tokenizer)
+        trunk = self.image_tower
+        if hasattr(trunk, "dynamic_img_size") and isinstance(trunk.patch_embed, PatchEmbed):
+            # What timm's `dynamic_img_size` sets when a ViT is made; open_clip has no way to ask for it.
+            trunk.dynamic_img_size = True
+            trunk.patch_embed.strict_img_size, trunk.patch_embed.flatten = False, False
+            trunk.patch_embed.output_fmt = Format.NHWC
+            if getattr(trunk, "rope", None) is not None:
+                trunk.rope._use_cached_embed = False
 
     @property
     def image_tower(self) -> Any:

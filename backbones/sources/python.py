@@ -1,22 +1,19 @@
 """python: any module from a file of the user's own. Code runs here, and only because they named their file."""
 
-import importlib.util
-import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
-from threading import RLock
+from contextlib import suppress
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..card import BackboneCard, Input
 from ..catching import catch
 from ..checkpoint import load_checkpoint
-from ..errors import BadInput, did_you_mean, unknown
+from ..errors import BadInput, NotApplicable, did_you_mean, unknown
 from ..interface import Backbone, Features
 from .facts import Facts
+from .outputs import WHOLE, Places, by_name, places_in_map, places_in_tokens
+from .own_code import OwnCode
 from .tokens import pool_tokens
 
 
@@ -31,103 +28,127 @@ def describe(card: BackboneCard) -> Facts:
 
 
 def build(card: BackboneCard, input: Input) -> Backbone:
-    """The backbone that the factory in the card's file makes. Raises BadInput naming the user's line that failed."""
-    path, factory = _parts(card)
-    with _own_modules(path), redirect_stdout(sys.stderr):
-        body = _call(card, path, factory)
-    if not isinstance(body, nn.Module):
-        raise BadInput(f"{card.name}: {card.model} returned {type(body).__name__}, not a torch.nn.Module")
-    modules = dict(body.named_modules())
-    for key, name in [("head", card.head), *(("levels", level) for level in card.levels)]:
-        if name is not None and name not in modules:
-            raise BadInput(f"{card.name}: {key}: no module {name!r} in {card.model}{did_you_mean(name, modules)}")
+    """The backbone that the function in the card's file makes. Raises BadInput naming the user's line that failed."""
+    code = OwnCode(card)
+    body = code.make(card.model_args).float()
     if card.head:
+        modules = dict(body.named_modules())
+        if card.head not in modules:
+            raise BadInput(
+                f"{card.name}: head: no module {card.head!r} in {card.model}{did_you_mean(card.head, modules)}"
+            )
         body.set_submodule(card.head, nn.Identity())
     if card.checkpoint:
         load_checkpoint(card, body, heads=(card.head,) if card.head else ())
-    return PythonBackbone(card, input, body)
-
-
-def _parts(card: BackboneCard) -> tuple[Path, str]:
-    file, colon, factory = card.model.rpartition(":")
-    if not colon or not factory.isidentifier() or not file.endswith(".py"):
-        raise BadInput(f"{card.name}: model: {card.model!r}: write file.py:function")
-    path = (card.folder / file).resolve()
-    if not path.is_file():
-        beside = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise BadInput(f"{card.name}: model: no such file: {path}{did_you_mean(path.name, beside)}")
-    return path, factory
-
-
-def _call(card: BackboneCard, path: Path, factory: str) -> Any:
-    spec = importlib.util.spec_from_file_location(f"_backbone_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        if not callable(getattr(module, factory, None)):
-            functions = [name for name, value in vars(module).items() if callable(value)]
-            raise unknown("function", factory, functions, where=f"{card.name}: {path}")
-        return getattr(module, factory)(**card.model_args)
-    except BadInput:
-        raise
-    except Exception as error:
-        lines = [
-            frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == path.parent
-        ]
-        line = f"{lines[-1].filename}:{lines[-1].lineno}" if lines else path
-        raise BadInput(f"{card.name}: {line}: {type(error).__name__}: {' '.join(str(error).split())}") from error
-
-
-@contextmanager
-def _own_modules(path: Path) -> Iterator[None]:
-    """Inside, files beside `path` can be imported; then they are forgotten: another card's may have the same names."""
-    folder, before = str(path.parent), set(sys.modules)
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
-        for name in set(sys.modules) - before:
-            if (getattr(sys.modules[name], "__file__", None) or "").startswith(folder + "/"):
-                del sys.modules[name]
-
-
-# A stranger's module may keep things on itself between its layers, and there is but one stdout to redirect.
-ONE_AT_A_TIME = RLock()
+    return PythonBackbone(card, input, body, code)
 
 
 class PythonBackbone(Backbone):
-    """A module whose output is the embedding, or a map or tokens to be pooled; `levels` are caught on the way."""
+    """A module whose output is the embedding, or tokens or a map to be pooled, or several maps in a list or mapping.
+
+    Its maps are the outputs of the modules in the card's `levels`, or what it returns. A pass at the card's size, when
+    it is built, measures how they are arranged, and raises BadInput for what cannot be read.
+    """
+
+    def __init__(self, card: BackboneCard, input: Input, body: nn.Module, code: OwnCode):
+        super().__init__(card, input, body)
+        self._code = code
+        self._caught = [name for name in card.levels if name in dict(body.named_modules())]
+        with torch.no_grad():
+            output = self._pass(self._probe)
+            levels = self._find_levels(output)
+            self._places = {name: self._measure(name, output[name]) for name in {*levels, WHOLE} & output.keys()}
+            sides = {name: self._map(name, output, self._probe).shape[-1] for name in levels}
+            self._levels = sorted(levels, key=lambda name: -sides[name])  # fine to coarse
+            self._pool(output, self._probe)  # what cannot be an embedding is told now, not in the middle of a run
 
     def extract(self, images: Tensor, *, embedding: bool, maps: bool, projection: bool) -> Features:
-        """One pass, with the outputs of the modules in the card's `levels` caught on the way."""
+        """One pass; a module that returns several maps is embedded by the mean over places of the coarsest."""
+        output = self._pass(images)
+        return Features(
+            embedding=self._pool(output, images) if embedding else None,
+            maps=[self._map(name, output, images) for name in self._levels] if maps else [],
+        )
+
+    def _pass(self, images: Tensor) -> dict[str, Any]:
+        """All that the card may speak of, by name: the parts of the output, and what came out of its `levels`."""
         caught: dict[str, Any] = {}
-        with ONE_AT_A_TIME, catch(self.body, self.card.levels if maps else (), caught), redirect_stdout(sys.stderr):
-            output = self.body(images)
-        found = [self._map(name, caught.get(name)) for name in self.card.levels] if maps else []
-        return Features(embedding=self._pool(output) if embedding else None, maps=found)
+        try:
+            with self._code.running(), catch(self.body, self._caught, caught):
+                output = by_name(self.body(images))
+        except BadInput as error:
+            size, side = tuple(images.shape[-2:]), self.input.size
+            if size == (side, side):
+                raise
+            reason = str(error).removeprefix(f"{self.name}: ")
+            told = f"{self.name} takes images of {side} px, not {size[0]} x {size[1]}: {reason}"
+            raise NotApplicable(told) from error.__cause__
+        # Where all the card's levels are keys of the output, modules of the same names are not what is meant.
+        return output if set(self.card.levels) <= output.keys() else output | caught
 
-    def _pool(self, output: Any) -> Tensor:
-        pool = self.card.pool
-        if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
-            got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-            raise BadInput(f"{self.name}: {self.card.model} gives {got}; an embedding is a tensor (B, D)")
-        if output.ndim == 3:
-            if pool == "auto":
-                raise BadInput(
-                    f"{self.name}: {self.card.model} gives tokens {tuple(output.shape)}; say `pool: cls` or mean"
-                )
-            return pool_tokens(output, int(pool.startswith("cls")), pool, self.name)
-        if pool not in ("auto", "mean"):
+    def _find_levels(self, output: dict[str, Any]) -> list[str]:
+        if self.card.levels:
+            for name in self.card.levels:
+                if name in output:
+                    continue
+                if name in self._caught:
+                    raise BadInput(f"{self.name}: levels: module {name!r} does not run in a pass; name another")
+                known = [key for key in (*output, *dict(self.body.named_modules())) if key]
+                raise unknown("level", name, known, where=f"{self.name}: {self.card.model}")
+            return list(self.card.levels)
+        if WHOLE not in output:
+            return list(output)
+        # A lone map is a level too, if it has places at all; tokens are one where the card names their module.
+        whole = output[WHOLE]
+        return [WHOLE] if isinstance(whole, Tensor) and whole.ndim == 4 and sorted(whole.shape[1:])[1] > 1 else []
+
+    def _measure(self, name: str, value: Any) -> Places | None:
+        if not isinstance(value, Tensor) or value.ndim not in (3, 4):
+            return None
+        if value.ndim == 3:
+            return places_in_tokens(value.shape[1], self.input.size)
+        places = places_in_map(value.shape)
+        if places is None and self.card.layout:
+            return Places(self.card.layout)
+        if places is None:
+            with suppress(NotApplicable, KeyError):
+                wide = self._pass(torch.cat([self._probe, self._probe], dim=3))
+                places = places_in_map(value.shape, wide[name].shape)
+        if places is None:
             raise BadInput(
-                f"{self.name}: pool: {pool!r} is for tokens (B, N, D), this network gives {tuple(output.shape)}"
+                f"{self.name}: {self._told(name)} gives a map {tuple(value.shape)}: are its channels first or last? "
+                "Say `layout: NCHW` or `layout: NHWC`"
             )
-        return output if output.ndim == 2 else output.mean((2, 3))
+        return places
 
-    def _map(self, name: str, output: Any) -> Tensor:
-        if not isinstance(output, Tensor) or output.ndim != 4:
-            got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            raise BadInput(f"{self.name}: levels: {name!r} gives {got}; a feature map is a tensor (B, C, H, W)")
-        return output
+    def _map(self, name: str, output: dict[str, Any], images: Tensor) -> Tensor:
+        value, places = output[name], self._places[name]
+        if places is None:
+            got = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise BadInput(
+                f"{self.name}: {self._told(name)} gives {got}; a feature map is a tensor (B, C, H, W) or a grid of "
+                "tokens: name those that are in `levels`"
+            )
+        return places.as_map(value, images)
+
+    def _pool(self, output: dict[str, Any], images: Tensor) -> Tensor:
+        pool, name = self.card.pool, WHOLE if WHOLE in output else next(reversed(self._levels), WHOLE)
+        value, places = output.get(name), self._places.get(name)
+        if isinstance(value, Tensor) and value.ndim == 3 and name == WHOLE:
+            shape = tuple(value.shape)
+            if pool == "auto":
+                raise BadInput(f"{self.name}: {self.card.model} gives tokens {shape}; say `pool: cls` or mean")
+            return pool_tokens(value, places.prefix if places else int(pool.startswith("cls")), pool, self.name)
+        if pool not in ("auto", "mean"):
+            raise BadInput(f"{self.name}: pool: {pool!r} is for tokens (B, N, D), and {self.card.model} gives none")
+        if places and isinstance(value, Tensor):
+            return places.as_map(value, images).mean((2, 3))
+        if isinstance(value, Tensor) and value.ndim == 2:
+            return value
+        got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise BadInput(
+            f"{self.name}: {self.card.model} gives {got}; an embedding is a tensor (B, D), or a map or tokens to pool"
+        )
+
+    def _told(self, name: str) -> str:
+        return f"levels: {name!r}" if name in self.card.levels else f"{self.card.model}{f'[{name!r}]' if name else ''}"

@@ -1,25 +1,30 @@
 """timm: embedding as the model's own head pools it, maps from its declared feature stages."""
 
-from collections.abc import Sequence
-from functools import cached_property
+import sys
+from functools import cached_property, partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import timm
-import torch
-from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg, is_model, model_entrypoint
+from timm.layers.attention_pool import AttentionPoolLatent, AttentionPoolPrr
+from timm.layers.attention_pool2d import AttentionPool2d, RotAttentionPool2d
+from timm.models import ConvMixer, get_arch_pretrained_cfgs, get_pretrained_cfg, is_model, model_entrypoint
 from torch import Tensor, nn
 
-from ..card import BackboneCard, Family, Input, Pretraining
+from ..card import BackboneCard, Family, Input
 from ..checkpoint import load_checkpoint
-from ..errors import BadInput, unknown
+from ..errors import BadInput, NotApplicable, unknown
 from ..hub import weights_from
 from ..interface import Backbone, Features, Level
-from .facts import Facts, data_of, method_of
+from .facts import Facts, pretraining_of
+from .resizing import for_size
+from .tokens import pad_to, pool_tokens
 
 # Arguments that backbench sets itself, or that would bring weights in by a side door.
 RESERVED = {"pretrained", "num_classes", "in_chans", "features_only", "checkpoint_path", "pretrained_cfg"}
 RESERVED |= {"pretrained_cfg_overlay", "pretrained_strict", "cache_dir", "scriptable", "exportable", "no_jit"}
+
+ATTENTION_POOLING = (AttentionPool2d, AttentionPoolLatent, AttentionPoolPrr, RotAttentionPool2d)
 
 # timm's model files by what mixes their tokens; everything else is a CNN.
 FAMILIES: dict[Family, str] = {
@@ -57,7 +62,6 @@ def describe(card: BackboneCard) -> Facts:
     config: Any = get_pretrained_cfg(model)
     if config is None:
         return Facts(family=family_of(model))
-    method = method_of(f"{model}.{config.hf_hub_id or ''}")
     paper = config.paper_ids if isinstance(config.paper_ids, str) or not config.paper_ids else config.paper_ids[0]
     return Facts(
         input={
@@ -69,7 +73,7 @@ def describe(card: BackboneCard) -> Facts:
             "fit": "squash" if config.crop_mode == "squash" else "crop",
         },
         family=family_of(model),
-        pretraining=Pretraining(method=method, data=data_of(config.tag or "")) if method else None,
+        pretraining=pretraining_of(model),
         license=config.license,
         paper=paper,
     )
@@ -95,10 +99,17 @@ def build(card: BackboneCard, input: Input) -> Backbone:
         raise BadInput(f"{card.name}: timm has no weights for {model} (it has: {tagged}); say `pretrained: false`")
     args = card.model_args | {"pretrained": pretrained, "num_classes": 0}
     with weights_from(_host(model), card.name, needed=pretrained):
-        body = _create(card, model, args, input.size)
+        body: Any = _create(card, model, args, input.size)
+    if not hasattr(body, "get_classifier") and hasattr(body, "global_pool"):
+        body.global_pool = ""  # what a language model would be handed asks for sizes of its own, and is not read
     if card.checkpoint:
         classifier = getattr(body, "pretrained_cfg", {}).get("classifier") or ("head", "fc", "classifier")
-        load_checkpoint(card, body, heads=(classifier,) if isinstance(classifier, str) else tuple(classifier))
+        classifiers = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+        # All of what the classifier lies in: LeViT's head has a norm that belongs to it, and goes with it.
+        heads = tuple(name.partition(".")[0] for name in classifiers)
+        # Each of timm's files of models knows the names that a network's authors gave to its weights.
+        own_names = getattr(sys.modules[type(body).__module__], "checkpoint_filter_fn", None)
+        load_checkpoint(card, body, heads, own_names and partial(own_names, model=body))
     return TimmBackbone(card, input, body)
 
 
@@ -106,8 +117,7 @@ def _create(card: BackboneCard, model: str, args: dict[str, Any], size: int) -> 
     # A network with position embeddings or windows made for one size takes others only when it is told so at birth.
     tries: list[dict[str, Any]] = [{}]
     if getattr(get_pretrained_cfg(model), "fixed_input_size", False) and "img_size" not in args:
-        any_size = {"dynamic_img_size": True}
-        tries = [any_size | {"dynamic_img_pad": True}, any_size, {"img_size": size}]
+        tries = [{"dynamic_img_size": True}, {"img_size": size}]
     for index, extra in enumerate(tries):
         try:
             return timm.create_model(model, **(extra | args))
@@ -124,22 +134,38 @@ def _host(model: str) -> str:
 
 
 class TimmBackbone(Backbone):
-    """Any network with timm's interface: `forward_features`, `forward_intermediates`, `forward_head`."""
+    """Any network with timm's interface: `forward_features`, `forward_intermediates`, `forward_head`.
+
+    The embedding is, by the card's `pool`:
+    - `auto`: what the network's own head hands to its classifier, for that is where its weights were trained to be
+      read (the choice of arXiv 2310.19909 for every kind):
+      a ViT's class token after the final norm (with a distillation token, the mean of the two); without one, the mean
+      of its patch tokens, normalised before it or after (MAE fine-tuned, AIMv2), or its attention pooling (SigLIP);
+      class attention (CaiT, XCiT, VOLO): the class token that gathers the patches; CrossViT: those of both branches;
+      Swin, Hiera, mixers and most hybrids: the mean over places after the final norm;
+      CNNs: global average pooling, with what their head puts before the classifier: a norm (ConvNeXt), a layer
+      (MobileNetV3, 4096 units of VGG), or attention pooling (CLIP's ResNets, before its projection);
+      a batch norm that is one with the classifier (LeViT, RepViT, EfficientViT of Microsoft) goes with it;
+      encoders without a head (those of language models): the mean of their last features over places.
+    - `mean`: the mean of the patch tokens (no class token, no registers), or over the places of the last map.
+    - `cls`: the class token. `cls+mean`: that, then the mean. `map`: the attention pooling of a network that has one.
+    """
+
+    body: Any
 
     def __init__(self, card: BackboneCard, input: Input, body: nn.Module):
         super().__init__(card, input, body)
-        strides = [int(stage["reduction"]) for stage in _stages(self.image_tower)]
+        tower = self.image_tower
+        strides = [int(stage["reduction"]) for stage in _stages(tower)]
         # A pyramid is the last stage of each stride from 4 on; a plain ViT has one stride, so one map.
         wanted = {stride: index for index, stride in enumerate(strides) if stride >= 4 or stride == max(strides)}
         self._stages, self._strides = list(wanted.values()), list(wanted)
         self._plain = len(set(strides)) == 1
-        self._prefix = int(getattr(self.image_tower, "num_prefix_tokens", 0))
-        if card.pool.startswith("cls") and not self._prefix:
-            raise BadInput(
-                f"{self.name}: pool: {card.pool!r} needs a class token and this network has none; use 'mean'"
-            )
-        if card.pool == "map" and getattr(self.image_tower, "attn_pool", None) is None:
-            raise BadInput(f"{self.name}: pool: 'map' needs an attention pooling layer and this network has none")
+        self._by_attention = any(isinstance(module, ATTENTION_POOLING) for module in tower.modules())
+        own = card.pool == "auto" or (card.pool == "map" and self._by_attention)
+        self._pooled_by_head = own and hasattr(tower, "get_classifier")
+        if not self._pooled_by_head:
+            self._dry  # noqa: B018 - a pool that this network lacks shows now, not in the middle of a run
 
     @cached_property
     def levels(self) -> tuple[Level, ...]:
@@ -148,14 +174,10 @@ class TimmBackbone(Backbone):
 
     def extract(self, images: Tensor, *, embedding: bool, maps: bool, projection: bool) -> Features:
         """One pass: the final features, and the stages on the way when `maps` are asked for."""
-        found: Sequence[Tensor] = []
-        if maps and self._stages:
-            last, found = self.image_tower.forward_intermediates(images, indices=self._stages, norm=self._plain)
-        else:
-            last = self.image_tower.forward_features(images)
+        last, found = self._pass(images, maps)
         return Features(
             embedding=self._pool(last) if embedding else None,
-            maps=list(found),
+            maps=found,
             projection=self.project(last) if projection else None,
         )
 
@@ -163,18 +185,45 @@ class TimmBackbone(Backbone):
         """(B, T) in the text tower's space, from the image tower's final features."""
         raise NotImplementedError
 
-    def _pool(self, last: Tensor) -> Tensor:
-        if self.card.pool in ("auto", "map"):
-            return self.image_tower.forward_head(last, pre_logits=True)
-        if last.ndim == 3:
-            cls, mean = last[:, 0], last[:, self._prefix :].mean(1)
-        else:
-            cls, mean = None, last.mean((1, 2) if getattr(self.image_tower, "output_fmt", "NCHW") == "NHWC" else (2, 3))
-        parts = {"cls": [cls], "mean": [mean], "cls+mean": [cls, mean]}[self.card.pool]
-        after = (
-            getattr(self.image_tower, "fc_norm", None) or nn.Identity()
-        )  # timm's ViTs normalise here or before, never twice
-        return torch.cat([after(part) for part in parts], dim=1)
+    def _pass(self, images: Tensor, maps: bool) -> tuple[Any, list[Tensor]]:
+        if self._plain and not isinstance(self.image_tower, ConvMixer):
+            images = pad_to(images, self._strides[0])  # as timm's ViTs can be told to do; ConvMixer drops the rest
+        tower = for_size(self.image_tower, (images.shape[-2], images.shape[-1]))
+        if not maps or not self._stages:
+            return tower.forward_features(images), []
+        if hasattr(tower, "img_size_scaled") and tuple(tower.img_size) != tuple(images.shape[-2:]):
+            side = self.input.size  # CrossViT scales whatever it gets, so its maps would not be of these images
+            raise NotApplicable(f"{self.name} brings every image to {side} px: it has maps of that size only")
+        return tower.forward_intermediates(images, indices=self._stages, norm=self._plain)
+
+    def _pool(self, last: Any) -> Tensor:
+        tower, pool = self.image_tower, self.card.pool
+        if self._pooled_by_head:
+            return tower.forward_head(last, pre_logits=True)
+        if self._prefix is None:
+            raise BadInput(f"{self.name}: pool: {pool!r}: this network pools in no other way than its own; use 'auto'")
+        if last.ndim == 4:
+            last = last.flatten(1, 2) if getattr(tower, "output_fmt", "") == "NHWC" else last.flatten(2).mT
+        has_cls, also = _has_cls(tower), ("map",) if self._by_attention else ()
+        pool = "mean" if pool == "auto" else pool
+        pooled = pool_tokens(last, self._prefix, pool, self.name, cls=has_cls, also=also)
+        # A ViT normalises its tokens, or what is pooled of them.
+        norm = getattr(tower, "fc_norm", None) or nn.Identity()
+        return norm(pooled.unflatten(1, (-1, last.shape[-1]))).flatten(1)
+
+    @cached_property
+    def _prefix(self) -> int | None:
+        """How many of the last tokens are no places; None where the places are not among them (PiT, CrossViT)."""
+        last, maps = self._pass(self._probe, maps=True)
+        if not isinstance(last, Tensor) or not maps:
+            return None
+        extra = last.shape[1] - maps[-1].shape[-2:].numel() if last.ndim == 3 else 0
+        # Fewer tokens than places: merged ones, or the class tokens alone.
+        return max(extra, 0) if extra >= 0 or not _has_cls(self.image_tower) else None
+
+
+def _has_cls(tower: nn.Module) -> bool:
+    return any(name.rpartition(".")[2].startswith("cls_token") for name, _ in tower.named_parameters())
 
 
 def _stages(tower: nn.Module) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from torchvision import models
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
@@ -14,11 +15,17 @@ from torchvision.models.vision_transformer import VisionTransformer
 from ..card import BackboneCard, Input, Pretraining
 from ..catching import catch
 from ..checkpoint import load_checkpoint
-from ..errors import BadInput, NotApplicable, unknown
+from ..errors import BadInput, unknown
 from ..hub import weights_from
 from ..interface import Backbone, Features
 from .facts import Facts, crop_of
-from .tokens import as_map, pool_tokens
+from .tokens import as_map, pad_to, pool_tokens
+
+# Arguments that backbench sets itself.
+RESERVED = {"weights", "progress", "num_classes", "aux_logits", "init_weights"}
+
+# Inception v3's and GoogLeNet's classifiers half-way, which only help in training.
+AUXILIARY = ("AuxLogits", "aux1", "aux2")
 
 
 def names() -> list[str]:
@@ -42,7 +49,8 @@ def describe(card: BackboneCard) -> Facts:
     architecture = card.model.partition("@")[0]
     weights = _weights(card.model)
     preset = weights.transforms()
-    transformer = architecture.startswith(("vit", "swin"))
+    transformer, name = architecture.startswith(("vit", "swin")), weights.name
+    data = "ig-3.6b" if "SWAG_LINEAR" in name else "ig-3.6b + imagenet-1k" if "SWAG" in name else "imagenet-1k"
     return Facts(
         input={
             "size": preset.crop_size[0],
@@ -52,29 +60,37 @@ def describe(card: BackboneCard) -> Facts:
             "crop": crop_of(preset.crop_size[0], preset.resize_size[0]),
         },
         family="vit" if transformer else "hybrid" if architecture.startswith("maxvit") else "cnn",
-        pretraining=Pretraining(method="supervised", data="imagenet-1k"),
+        pretraining=Pretraining(method="supervised", data=data),
         license=weights.meta.get("license"),
     )
 
 
 def build(card: BackboneCard, input: Input) -> Backbone:
-    """The backbone of a torchvision card. Raises BadInput, Unavailable."""
+    """The backbone of a torchvision card. Raises BadInput, Unavailable.
+
+    torchvision's own weights of Inception v3 and GoogLeNet undo the statistics of their preset inside the network
+    (`transform_input`). A checkpoint of one's own sees images as the card's `input` says, and nothing is undone.
+    """
     weights = _weights(card.model)
     architecture = card.model.partition("@")[0]
+    if reserved := RESERVED & card.model_args.keys():
+        raise BadInput(f"{card.name}: model_args: {min(reserved)!r} is set by backbench itself; leave it out")
     args: dict[str, Any] = dict(card.model_args)
     if architecture in ("googlenet", "inception_v3"):
-        args["aux_logits"] = False  # classifiers half-way, for training only
+        args["aux_logits"] = False
         args |= {} if card.pretrained and not card.checkpoint else {"init_weights": True}
+    if architecture == "maxvit_t":  # counts its windows at birth
+        args.setdefault("input_size", (input.size, input.size))
     pretrained = card.pretrained and card.checkpoint is None
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(weights.url).path).name
     try:
         with weights_from("download.pytorch.org", card.name, needed=pretrained and not cached.is_file()):
             body = models.get_model(architecture, weights=weights if pretrained else None, progress=False, **args)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise BadInput(f"{card.name}: torchvision cannot build {architecture}: {error}; see model_args") from None
     classifier = _take_off_classifier(body)
     if card.checkpoint:
-        load_checkpoint(card, body, heads=(classifier,))
+        load_checkpoint(card, body, heads=(classifier, *AUXILIARY))
     kind = TorchvisionTransformer if isinstance(body, VisionTransformer) else TorchvisionBackbone
     return kind(card, input, body)
 
@@ -92,14 +108,19 @@ def _take_off_classifier(body: nn.Module) -> str:
 
 
 class TorchvisionBackbone(Backbone):
-    """A network of stages: its maps are what the last stage of each resolution gives."""
+    """A network of stages: its maps are what the last stage of each resolution gives.
+
+    `pool: auto` is what the classifier's last layer sees: the mean over places, after the final norm of ConvNeXt and
+    Swin; VGG's and AlexNet's 4096 units; the layer before the last of MobileNetV3 and MaxViT. SqueezeNet's classifier
+    looks at each place first: the mean of what it sees. `pool: mean` is the mean over places of the last map.
+    """
 
     body: Any
 
     def __init__(self, card: BackboneCard, input: Input, body: nn.Module):
         super().__init__(card, input, body)
         if card.pool not in ("auto", "mean"):
-            raise BadInput(f"{self.name}: pool: {card.pool!r}: this network pools by the mean over places")
+            raise BadInput(f"{self.name}: pool: {card.pool!r}: this network pools places; use one of auto, mean")
         # torchvision's Swin carries its maps with channels last.
         self._channels_last = isinstance(body, SwinTransformer)
         self._stages = self._find_stages()
@@ -107,11 +128,15 @@ class TorchvisionBackbone(Backbone):
     def extract(self, images: Tensor, *, embedding: bool, maps: bool, projection: bool) -> Features:
         """One pass, with the stages' outputs caught on the way."""
         caught: dict[str, Tensor] = {}
-        with catch(self.body, self._stages if maps else (), caught):
+        by_mean = self.card.pool == "mean"
+        with catch(self.body, self._stages if maps else self._stages[-1:] if by_mean else (), caught):
             pooled = self.body(images)
+        stages = {name: self._channels_first(stage) for name, stage in caught.items()}
+        if by_mean:
+            pooled = stages[self._stages[-1]].mean((2, 3))
         return Features(
             embedding=pooled if embedding else None,
-            maps=[self._channels_first(caught[name]) for name in self._stages] if maps else [],
+            maps=[stages[name] for name in self._stages] if maps else [],
         )
 
     def _channels_first(self, stage: Tensor) -> Tensor:
@@ -133,25 +158,40 @@ class TorchvisionBackbone(Backbone):
 
 
 class TorchvisionTransformer(Backbone):
-    """torchvision's plain ViT: class token and patch tokens after the final norm; images of one size only."""
+    """torchvision's plain ViT: its tokens after the final norm, of images of any size.
+
+    `pool: auto` is the class token, which its classifier sees; `mean` that of the patch tokens, `cls+mean` both.
+    """
 
     body: VisionTransformer
 
+    def __init__(self, card: BackboneCard, input: Input, body: nn.Module):
+        super().__init__(card, input, body)
+        if card.pool == "map":
+            self._dry  # noqa: B018 - says what it has instead
+
     def extract(self, images: Tensor, *, embedding: bool, maps: bool, projection: bool) -> Features:
-        """One pass, with the encoder's tokens caught on the way."""
-        if images.shape[-1] != self.body.image_size or images.shape[-2] != self.body.image_size:
-            side = self.body.image_size
-            raise NotApplicable(f"{self.name} takes images of {side} px only; timm's ViTs take any size")
-        caught: dict[str, Tensor] = {}
-        with catch(self.body, ("encoder",), caught):
-            self.body(images)
-        tokens = caught["encoder"]
+        """One pass through the encoder; the last patches are filled up where they are not whole."""
+        patches = self.body.conv_proj(pad_to(images, self.body.patch_size))
+        height, width = patches.shape[-2:]
+        cls = self.body.class_token.expand(len(images), -1, -1)
+        tokens = torch.cat([cls, patches.flatten(2).mT], dim=1) + self._positions((height, width))
+        encoder = self.body.encoder
+        tokens = encoder.ln(encoder.layers(encoder.dropout(tokens)))
         pool = "cls" if self.card.pool == "auto" else self.card.pool
-        grid = images.shape[-2] // self.body.patch_size, images.shape[-1] // self.body.patch_size
         return Features(
             embedding=pool_tokens(tokens, 1, pool, self.name) if embedding else None,
-            maps=[as_map(tokens, grid)] if maps else [],
+            maps=[as_map(tokens, (height, width))] if maps else [],
         )
+
+    def _positions(self, grid: tuple[int, int]) -> Tensor:
+        # As torchvision's `interpolate_embeddings` does it, which knows squares alone.
+        table = self.body.encoder.pos_embedding
+        side = self.body.image_size // self.body.patch_size
+        if grid == (side, side):
+            return table
+        resized = interpolate(as_map(table, (side, side)), size=grid, mode="bicubic", align_corners=True)
+        return torch.cat([table[:, :1], resized.flatten(2).mT], dim=1)
 
 
 def _blocks(body: nn.Module) -> list[str]:

@@ -1,26 +1,91 @@
 """transformers: vision models and dual towers of the hub, or of a local folder in the hub's shape."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer, ViTConfig
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForDepthEstimation,
+    AutoModelForImageClassification,
+    AutoTokenizer,
+    BlipForImageTextRetrieval,
+    ViTConfig,
+)
 from transformers.utils import logging
 
-from ..card import BackboneCard, Family, Input, Pretraining
+from ..card import BackboneCard, Checkpoint, Family, Input, Pretraining
 from ..checkpoint import load_checkpoint
-from ..errors import BadInput
+from ..errors import BadInput, Unavailable
 from ..hub import is_network, weights_from
-from ..interface import Backbone, Features
-from .facts import Facts, crop_of, method_of
-from .tokens import as_map, pool_tokens
+from ..interface import Backbone
+from . import dual_towers as dual
+from . import image_towers as image
+from . import staged_towers as staged
+from . import timm
+from .facts import Facts, method_of
+from .image_processors import input_of, input_of_timm, statistics
 
-CNN = {"convnext", "convnextv2", "efficientnet", "mobilenet_v1", "mobilenet_v2", "regnet", "resnet", "bit", "hgnet_v2"}
-HYBRID = {"mobilevit", "mobilevitv2", "levit", "cvt", "focalnet", "poolformer", "efficientformer", "swiftformer"}
-FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL's numbers, which image processors store
+# Where a repository has pickled weights only, transformers would have a bot convert them, and tell it so unasked.
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How one type of network is loaded and read: by which of the library's classes, which part of it, as what."""
+
+    tower: type[image.ImageTower]
+    loader: Any = AutoModel
+    part: str = ""
+
+
+def _all(types: str, *reading: Any) -> dict[str, Reading]:
+    return dict.fromkeys(types.split(), Reading(*reading))
+
+
+# `model_type` of a config → how it is read. What is not here is refused: features read by guess are wrong in silence.
+PLAIN = "vit vit_mae vit_msn deit beit data2vec-vision dinov2 dinov2_with_registers dinov3_vit ijepa dpt pixio sapiens2"
+READINGS: dict[str, Reading] = {
+    **_all(f"{PLAIN} siglip_vision_model tipsv2_vision_model", image.PlainTower),
+    **_all("clip_vision_model mlcd mlcd_vision_model", image.ClipTower),
+    "radio": Reading(image.RadioTower),
+    "aimv2_vision_model": Reading(image.Aimv2Tower),
+    "siglip2_vision_model": Reading(image.NaflexTower),
+    **_all("resnet regnet bit convnext convnextv2 mobilenet_v1 mobilenet_v2 efficientnet textnet", staged.StagedTower),
+    **_all("mobilevit mobilevitv2 pvt_v2 segformer vitdet", staged.StagedTower),
+    **_all("cvt poolformer swiftformer", staged.ClassifiedTower, AutoModelForImageClassification),
+    **_all("swin swinv2 focalnet", staged.WindowTower),
+    "dinov3_convnext": Reading(staged.WithPooledPrefix),
+    "hgnet_v2": Reading(staged.BareTower),
+    "levit": Reading(staged.TokenStages),
+    "pvt": Reading(staged.PvtTower),
+    "hiera": Reading(staged.HieraTower),
+    **_all("sam sam_hq", staged.SamTower, AutoModel, "vision_encoder"),
+    "sam_vision_model": Reading(staged.SamTower),
+    "sam2": Reading(staged.Sam2Tower, AutoModel, "vision_encoder.backbone"),
+    "sam2_hiera_det_model": Reading(staged.Sam2Tower),
+    "sam3": Reading(image.PlainTower, AutoModel, "vision_encoder.backbone"),
+    "sam3_vit_model": Reading(image.PlainTower),
+    **_all("depth_anything prompt_depth_anything", staged.DepthTower, AutoModelForDepthEstimation, "backbone"),
+    **_all("clip metaclip_2 altclip chinese_clip clipseg", dual.ClipDual),
+    **_all("siglip tipsv2", dual.SiglipDual),
+    "siglip2": Reading(dual.NaflexDual),
+    "aimv2": Reading(dual.Aimv2Dual),
+    "align": Reading(dual.AlignDual),
+    "blip": Reading(dual.BlipDual, BlipForImageTextRetrieval),
+}
+DPT_OF_A_BACKBONE = Reading(staged.DepthTower, AutoModelForDepthEstimation, "backbone")
+
+CNN = "align bit convnext convnextv2 dinov3_convnext efficientnet hgnet_v2 mobilenet_v1 mobilenet_v2 regnet resnet "
+CNN += "textnet"
+HYBRID = "cvt focalnet levit mobilevit mobilevitv2 poolformer swiftformer"
 
 
 def find(model: str) -> str:
@@ -35,11 +100,17 @@ def describe(card: BackboneCard) -> Facts:
     """What the config and the image processor say. Raises BadInput, Unavailable."""
     config = _config(card)
     kind = config.model_type
-    family: Family = "cnn" if kind in CNN else "hybrid" if kind in HYBRID else "vit"
-    dual = hasattr(config, "vision_config") and hasattr(config, "text_config")
-    method = "vision-language" if dual else method_of(card.model)
+    if kind == "timm_wrapper":
+        return Facts(input=input_of_timm(config.pretrained_cfg), family=timm.family_of(config.architecture))
+    reading = _reading(card, config)
+    family: Family = "cnn" if kind in CNN.split() else "hybrid" if kind in HYBRID.split() else "vit"
+    method = method_of(card.model)
+    if issubclass(reading.tower, dual.DualTower):
+        method = "vision-language"
+    if reading.loader is AutoModelForDepthEstimation:
+        method = "depth"
     return Facts(
-        input=_input(config, _from_hub(card, AutoImageProcessor, missing=None)),
+        input=input_of(config, _from_hub(card, AutoImageProcessor, missing=None)),
         family=family,
         pretraining=Pretraining(method=method) if method else None,
     )
@@ -48,26 +119,75 @@ def describe(card: BackboneCard) -> Facts:
 def build(card: BackboneCard, input: Input) -> Backbone:
     """The backbone of a transformers card. Raises BadInput, Unavailable."""
     config = _config(card)
+    if config.model_type == "timm_wrapper":
+        return _timm(card, input, config)
+    reading = _reading(card, config)
     if card.model_args:
         config.update(card.model_args)
-    if card.pretrained and card.checkpoint is None:
-        args = {"config": config, "dtype": torch.float32, "use_safetensors": True, "output_loading_info": True}
-        body, loading = _from_hub(card, AutoModel, **args)
-        # What the file lacks starts at random: fine for a pooling layer that is not used, wrong anywhere else.
-        random = [key for key in loading["missing_keys"] if not key.startswith(("pooler.", "embeddings.mask_token"))]
-        if random:
-            raise BadInput(
-                f"{card.name}: {card.model} lacks weights of {type(body).__name__}: {', '.join(random[:4])}, …"
-            )
-    else:
-        body = AutoModel.from_config(config, trust_remote_code=False)
+    if reading.loader is AutoModelForImageClassification:
+        config.num_labels = 0  # the library then puts Identity where the classifier was
+    body = _body(card, config, reading)
     if hasattr(getattr(body, "pooler", None), "dense"):  # BERT's pooling, left random in most vision checkpoints
         body.pooler = None
+    if reading.part:
+        body = body.get_submodule(reading.part)
     if card.checkpoint:
         load_checkpoint(card, body, heads=("pooler", "classifier"))
-    if hasattr(body, "get_text_features") and hasattr(body, "vision_model"):
-        return TransformersDualTower(card, input, body, _from_hub(card, AutoTokenizer))
-    return TransformersBackbone(card, input, body)
+    processor = _from_hub(card, AutoImageProcessor, missing=None)
+    bgr = processor is not None and statistics(processor)[2]
+    if issubclass(reading.tower, dual.DualTower):
+        return reading.tower(card, input, body, bgr, _from_hub(card, AutoTokenizer))
+    return reading.tower(card, input, body, bgr)
+
+
+def _body(card: BackboneCard, config: Any, reading: Reading) -> Any:
+    # Data2Vec's mean pooling, norm included, is left out unless it is asked for.
+    extra = {"add_pooling_layer": True} if config.model_type == "data2vec-vision" else {}
+    if not card.pretrained or card.checkpoint is not None:
+        make = getattr(reading.loader, "from_config", None)
+        return make(config, trust_remote_code=False, **extra) if make else reading.loader(config)
+    args = {"config": config, "dtype": torch.float32, "output_loading_info": True}
+    body, loading = _from_hub(card, reading.loader, **args, **extra)
+    # What the file lacks starts at random: a pooling layer is then not used (BERT's beside texts never is), and
+    # anything else is a mistake.
+    missing = sorted(key for key in loading["missing_keys"] if not key.endswith("mask_token"))
+    if any(key.startswith("pooler.") for key in missing):
+        body.pooler = None
+    random = [key for key in missing if not key.startswith(("pooler.", "text_model.pooler."))]
+    if random:
+        few = ", ".join(random[:4]) + (", …" if len(random) > 4 else "")
+        raise BadInput(f"{card.name}: {card.model} lacks weights of {type(body).__name__}: {few}")
+    return body
+
+
+def _timm(card: BackboneCard, input: Input, config: Any) -> Backbone:
+    """A repository that holds one of timm's networks is a timm card with a checkpoint on the hub."""
+    repo, _, revision = card.model.partition("@")
+    folder = card.folder / card.model
+    hub = f"hf://{repo}/model.safetensors" + (f"@{revision}" if revision else "")
+    file = f"{card.model}/model.safetensors" if folder.is_dir() else hub
+    weights = {"checkpoint": Checkpoint(path=file)} if card.pretrained and not card.checkpoint else {}
+    args = {**(config.model_args or {}), **card.model_args}
+    same = card.model_copy(update={"source": "timm", "model": config.architecture, "model_args": args, **weights})
+    backbone = timm.build(same, input)
+    backbone.card = card
+    return backbone
+
+
+def _reading(card: BackboneCard, config: Any) -> Reading:
+    kind = config.model_type
+    if kind == "dpt" and getattr(config, "backbone_config", None) is not None and not config.is_hybrid:
+        return DPT_OF_A_BACKBONE
+    if kind in READINGS:
+        return READINGS[kind]
+    inner = next((c for key in ("vision_config", "backbone_config") if (c := getattr(config, key, None))), None)
+    instead = "use timm or open_clip"
+    if inner:
+        instead = f"the network that sees its images is a {inner.model_type!r}: name a repository of that"
+    raise BadInput(
+        f"{card.name}: {card.model} is a {kind!r}, which is not read as a backbone here; {instead}, "
+        "or `source: python` with a file of yours that makes it"
+    )
 
 
 def _config(card: BackboneCard) -> Any:
@@ -85,19 +205,36 @@ def _from_hub(card: BackboneCard, kind: Any, missing: Any = REQUIRED, **args: An
     """`kind.from_pretrained` of the card's repository or folder; `missing` where it has no such thing."""
     folder = card.folder / card.model
     path, _, revision = (str(folder), "", "") if folder.is_dir() else card.model.partition("@")
-    with weights_from("huggingface.co", card.name, needed=not folder.is_dir()), _no_bars():
+    with weights_from("huggingface.co", card.name, needed=not folder.is_dir()), no_bars():
         try:
+            # Safetensors where there are any; a pickle is read with torch's `weights_only`, which runs nothing.
             return kind.from_pretrained(path, revision=revision or "main", trust_remote_code=False, **args)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError, RuntimeError, UnpicklingError) as error:
             if is_network(error):
                 raise
-            if missing is not REQUIRED:
+            if isinstance(error, ImportError):
+                raise Unavailable(f"{card.name}: {card.model}: {_reason(error)}") from None
+            if missing is not REQUIRED and isinstance(error, (OSError, ValueError)):
                 return missing
-            raise BadInput(f"{card.name}: {card.model}: {' '.join(str(error).split())[:200]}") from None
+            raise BadInput(f"{card.name}: {card.model}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "trust_remote_code" in text:
+        return (
+            "comes with code of its own, which is never run; have a look at it, save it and name it: `source: python`"
+        )
+    if isinstance(error, UnpicklingError) or "weights_only" in text.lower():
+        return (
+            "its weights are a pickle that wants to run code, which is refused; "
+            "save them again: model.save_pretrained(…) writes safetensors"
+        )
+    return text[:200]
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
+def no_bars() -> Iterator[None]:
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -105,138 +242,3 @@ def _no_bars() -> Iterator[None]:
     finally:
         if bars:
             logging.enable_progress_bar()
-
-
-def _input(config: Any, processor: Any) -> dict[str, Any]:
-    """The keys of `Input` that an image processor knows."""
-    says = processor.to_dict() if processor is not None else {}
-    size, crop_size = says.get("size") or {}, says.get("crop_size") or {}
-    resized = size.get("shortest_edge") or size.get("height")
-    fit = "squash" if "height" in size else "crop"
-    seen = crop_size.get("height") if says.get("do_center_crop") else resized
-    if says.get("crop_pct") and resized:  # ConvNeXt's processor: below 384 px it resizes to more, then crops
-        seen, resized = resized, int(resized / says["crop_pct"]) if resized < 384 else resized
-        fit = "crop" if seen < 384 else "squash"
-    if seen is None:
-        side = getattr(getattr(config, "vision_config", config), "image_size", None)
-        seen = side if isinstance(side, int) or side is None else side[0]
-    found = {
-        "size": seen,
-        "mean": says.get("image_mean"),
-        "std": says.get("image_std"),
-        "interpolation": FILTERS.get(says.get("resample", 3)),
-        "crop": crop_of(seen, resized) if seen and resized else None,
-        "fit": fit,
-    }
-    return {key: value for key, value in found.items() if value is not None}
-
-
-class TransformersBackbone(Backbone):
-    """A vision model: tokens of a plain transformer, or the stages of a hierarchical network."""
-
-    body: Any
-
-    def __init__(self, card: BackboneCard, input: Input, body: nn.Module):
-        super().__init__(card, input, body)
-        self._options = _options(self.image_tower)
-        patch = getattr(self.image_tower.config, "patch_size", None)
-        self._patch: Any = patch if isinstance(patch, int) or patch is None else patch[0]
-
-    def extract(self, images: Tensor, *, embedding: bool, maps: bool, projection: bool) -> Features:
-        """One pass; a hierarchical network's maps are its stages, a plain transformer's its normalised patch tokens."""
-        output = self.image_tower(pixel_values=images, output_hidden_states=maps, **self._options)
-        last = self.last(output)
-        result = Features()
-        if embedding:
-            result.embedding = self._pool(output, last, images)
-        if maps:
-            stages = getattr(output, "reshaped_hidden_states", None) or output.hidden_states or ()
-            result.maps = _pyramid(stages, images.shape[-1])
-            if not result.maps and self._prefix(last, images) >= 0:
-                result.maps = [as_map(last, self._grid(images))]
-        if projection:
-            result.projection = self.project(output)
-        return result
-
-    def last(self, output: Any) -> Tensor:
-        """The final features after the final norm: (B, N, D) or (B, C, H, W)."""
-        return output.last_hidden_state
-
-    def project(self, output: Any) -> Tensor:
-        """(B, T) in the text tower's space, from the image tower's output."""
-        raise NotImplementedError
-
-    def _pool(self, output: Any, last: Tensor, images: Tensor) -> Tensor:
-        pool, pooled = self.card.pool, getattr(output, "pooler_output", None)
-        if pool == "auto" and pooled is not None:
-            return pooled.flatten(1)
-        if last.ndim == 4:
-            if pool not in ("auto", "mean"):
-                raise BadInput(f"{self.name}: pool: {pool!r}: this network pools by the mean over places")
-            return last.mean((2, 3))
-        prefix = max(0, self._prefix(last, images))
-        if pool == "auto":
-            pool = "cls" if prefix else "mean"
-        return pool_tokens(last, prefix, pool, self.name)
-
-    def _grid(self, images: Tensor) -> tuple[int, int]:
-        return images.shape[-2] // self._patch, images.shape[-1] // self._patch
-
-    def _prefix(self, last: Tensor, images: Tensor) -> int:
-        """Tokens that are not patches; below 0 where tokens are not a grid of patches."""
-        if last.ndim != 3 or not self._patch:
-            return -1
-        height, width = self._grid(images)
-        return last.shape[1] - height * width
-
-
-class TransformersDualTower(TransformersBackbone):
-    """CLIP (arXiv 2103.00020), SigLIP (arXiv 2303.15343) and their like: the body holds both towers."""
-
-    has_text = True
-
-    def __init__(self, card: BackboneCard, input: Input, body: nn.Module, tokenizer: Any):
-        super().__init__(card, input, body)
-        self.tokenizer = tokenizer
-        # SigLIP was trained on texts padded to full length, and without a projection; its tokens come normalised.
-        config: Any = body.config
-        self._sigmoid = config.model_type.startswith("siglip")
-
-    @property
-    def image_tower(self) -> Any:
-        """The image tower."""
-        return self.body.vision_model
-
-    def last(self, output: Any) -> Tensor:
-        """(B, N, D) tokens after the norm that CLIP gives its class token alone."""
-        tokens = output.last_hidden_state
-        return tokens if self._sigmoid else self.image_tower.post_layernorm(tokens)
-
-    def project(self, output: Any) -> Tensor:
-        """(B, T) in the text tower's space."""
-        pooled = output.pooler_output
-        return self.body.visual_projection(pooled) if hasattr(self.body, "visual_projection") else pooled
-
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """(N, T) text embeddings, not normalised."""
-        length = self.body.config.text_config.max_position_embeddings
-        padding = "max_length" if self._sigmoid else True
-        tokens = self.tokenizer(list(texts), padding=padding, truncation=True, max_length=length, return_tensors="pt")
-        return self.body.get_text_features(**tokens.to(self.body.device)).pooler_output
-
-
-def _options(vision: nn.Module) -> dict[str, bool]:
-    """What this model's forward can be told: to take images of any size, and to give stages before they are halved."""
-    encoder = getattr(vision, "encoder", vision)
-    options = {}
-    if "interpolate_pos_encoding" in inspect.signature(vision.forward).parameters:
-        options["interpolate_pos_encoding"] = True
-    if "output_hidden_states_before_downsampling" in inspect.signature(encoder.forward).parameters:
-        options["output_hidden_states_before_downsampling"] = True
-    return options
-
-
-def _pyramid(stages: Sequence[Tensor], side: int) -> list[Tensor]:
-    """The last map of each size, from stride 4 on."""
-    maps = {stage.shape[-1]: stage for stage in stages if stage.ndim == 4 and stage.shape[-1] <= side / 3.5}
-    return list(maps.values())

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from math import log2
 
 import torch.nn.functional as F
-from timm.layers import LayerNorm2d
+from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 
 NARROWEST = 32  # channels that are left where a map is enlarged, however often

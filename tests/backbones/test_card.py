@@ -29,7 +29,7 @@ CARDS = st.builds(
     model_args=st.dictionaries(NAMES, st.one_of(st.integers(), st.booleans(), NAMES), max_size=3),
     pretrained=st.booleans(),
     init_seed=st.integers(0, 2**40),
-    key_map=st.dictionaries(NAMES, st.text(max_size=5), max_size=2),
+    key_map=st.dictionaries(NAMES, NAMES | st.just(""), max_size=2),
     pool=st.sampled_from(["auto", "cls", "mean"]),
     license=st.none() | NAMES,
 )
@@ -123,3 +123,19 @@ def test_a_local_file_is_named_by_its_content(tmp_path):
 
     assert identity(b"one") != identity(b"two")
     assert identity(b"one") == identity(b"one")
+
+
+def test_what_others_read_of_a_card_names_no_folder_of_this_machine(tmp_path):
+    card = BackboneCard(
+        name="mine",
+        source="python",
+        model=str(tmp_path / "net.py:make"),
+        checkpoint={"path": str(tmp_path / "w.safetensors")},  # pyright: ignore[reportArgumentType]
+        input={"size": 32, "mean": (0.5,) * 3, "std": (0.5,) * 3},  # pyright: ignore[reportArgumentType]
+        folder=tmp_path,
+    )
+    said = card.public()
+    assert str(tmp_path) not in json.dumps(said)
+    assert (said["model"], said["checkpoint"]["path"]) == ("net.py:make", "w.safetensors")
+    beside = card.model_copy(update={"model": "code/net.py:make"})
+    assert beside.public()["model"] == "code/net.py:make"  # beside the card: anybody's

@@ -1,14 +1,16 @@
 """Files of weights: what fits is loaded, what does not is told, and nothing in them runs."""
 
+import argparse
 import os
 import pickle
 
 import pytest
 import timm
 import torch
-from backbench.backbones import BadInput, Unavailable, load_backbone
+from backbench.backbones import BadInput, load_backbone
 from backbench.backbones.card import BackboneCard, file_digest
-from backbench.backbones.checkpoint import NESTS, fit, read_weights, rename
+from backbench.backbones.checkpoint import NESTS, read_weights
+from backbench.backbones.fit import fit, rename
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -107,6 +109,35 @@ def test_leftovers_outside_the_classifier_are_refused(load, trained):
         load(trained.state_dict() | {"layer9.weight": torch.zeros(1)})
 
 
+def test_a_trainer_s_head_is_left_out_where_the_card_says_so(load, trained):
+    weights = prefixed("module.", trained.state_dict()) | {"module.prototypes.weight": torch.zeros(3, 3)}
+    with pytest.raises(BadInput, match=r"leave them out: key_map: \{'module\.prototypes\.': null\}"):
+        load(weights)
+    assert same(load(weights, key_map={"module.prototypes.": None}), trained)
+
+
+def test_what_lies_beside_the_weights_is_not_looked_at(load, trained):
+    optimizer = {"state": {0: {"exp_avg": torch.full((3,), float("nan"))}}, "param_groups": [{"lr": 0.1}]}
+    beside = {"step": torch.tensor(7), "args": argparse.Namespace(lr=0.1, betas=(0.9, 0.99)), "optimizer": optimizer}
+    assert same(load({"model": trained.state_dict()} | beside), trained)
+
+
+def test_networks_under_names_of_their_own_are_chosen_by_the_card(load, trained):
+    both = {"generator": {"conv.weight": torch.zeros(3)}, "critic": {"trunk": trained.state_dict()}}
+    assert same(load(both), trained)
+    assert same(load(both, key_map={"critic.trunk.": ""}), trained)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_are_widened(load, trained, kind):
+    weights = {k: v.to(kind) if v.is_floating_point() else v for k, v in trained.state_dict().items()}
+    loaded = load(weights).body.state_dict()
+    assert all(tensor.dtype == torch.float32 for tensor in loaded.values() if tensor.is_floating_point())
+    assert all(
+        torch.equal(tensor, weights[name].float()) for name, tensor in loaded.items() if tensor.is_floating_point()
+    )
+
+
 def test_another_architecture_is_told_by_its_shapes(load, trained):
     weights = trained.state_dict()
     weights["layer4.0.conv1.weight"] = torch.zeros(3, 3, 1, 1)
@@ -167,14 +198,37 @@ def test_any_bytes_are_weights_or_one_line(tmp_path_factory, content):
 
 
 KEYS = st.lists(st.from_regex(r"[a-c](\.[a-c0-3]){0,3}", fullmatch=True), min_size=2, max_size=8, unique=True)
+PREFIXES = st.sampled_from(["", "module.", "x.y.", "teacher.backbone.", "module.base_encoder."])
 
 
-@given(KEYS, st.sampled_from(["module.", "x.y.", "z."]))
-def test_fit_finds_what_was_wrapped(keys, prefix):
+@given(KEYS, PREFIXES, st.sets(st.sampled_from(["0.weight", "3.bias", "mlp.0.weight"])), st.booleans())
+def test_fit_finds_what_was_wrapped(keys, prefix, head, beside):
+    """Whatever the wrapper, with a classifier under it and a trainer's things beside it."""
     wanted = {key: torch.zeros(1) for key in keys}
-    found = fit({prefix + key: torch.ones(1) for key in keys}, wanted, (), "here")
+    file = {prefix + key: torch.ones(1) for key in keys} | {f"{prefix}head.{name}": torch.zeros(2) for name in head}
+    if beside and prefix:
+        file |= {"projector.0.weight": torch.zeros(3), "queue": torch.zeros(4)}
+    found = fit(file, wanted, ("head",), "here")
     assert found.keys() == wanted.keys()
     assert all(value.item() == 1 for value in found.values())
+
+
+@given(KEYS, PREFIXES, st.data())
+def test_fit_tells_what_is_missing(keys, prefix, data):
+    dropped = data.draw(st.sampled_from(keys))
+    file = {prefix + key: torch.ones(1) for key in keys if key != dropped}
+    with pytest.raises(BadInput, match=rf"lacks \d+ of {len(keys)} names"):
+        fit(file, {key: torch.zeros(1) for key in keys}, (), "here")
+
+
+@given(KEYS, PREFIXES, st.sampled_from(["extra.weight", "neck.0.bias"]))
+def test_fit_tells_what_is_left_over_and_how_to_leave_it_out(keys, prefix, extra):
+    wanted = {key: torch.zeros(1) for key in keys}
+    file = {prefix + key: torch.ones(1) for key in keys} | {prefix + extra: torch.ones(1)}
+    part = extra.partition(".")[0] + "."
+    with pytest.raises(BadInput, match=f"1 names that the network lacks.*{prefix + part!r}: null"):
+        fit(file, wanted, (), "here")
+    assert fit(file, wanted, (), "here", {prefix + part: None}).keys() == wanted.keys()
 
 
 @given(KEYS, KEYS)
@@ -185,36 +239,59 @@ def test_rename_keeps_every_tensor(keys, prefixes):
     assert sorted(value.item() for value in renamed.values()) == list(range(len(keys)))
 
 
-@pytest.mark.parametrize(
-    ("path", "error", "said"),
-    [
-        ("http://somewhere/w.pth", BadInput, "http:// is not read"),
-        ("hf://only-one", BadInput, "hf://owner/name/file"),
-        ("https://nowhere.invalid/w.pth", Unavailable, "no network to nowhere.invalid"),
-        ("hf://owner/name/w.safetensors", Unavailable, "no network"),
-    ],
-)
-def test_remote_files(load, trained, path, error, said, monkeypatch, tmp_path):
-    from backbench.backbones import hub
-
-    monkeypatch.setattr(hub, "reachable", lambda host: False)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(error, match=said):
-        load(trained.state_dict(), checkpoint=path)
+def test_several_networks_are_told_whatever_their_wrappers():
+    wanted = {"a.w": torch.zeros(1), "b.w": torch.zeros(1)}
+    file = prefixed("x.", wanted) | prefixed("y.", wanted)
+    with pytest.raises(BadInput, match=r"several networks in it fit.*\(x\., y\.\)"):
+        fit(file, wanted, (), "here")
 
 
-def test_a_url_is_downloaded_once(load, trained, monkeypatch, tmp_path):
-    from backbench.backbones import hub
+def test_a_converter_may_rename_but_not_make_up_numbers():
+    wanted, file = {"stem.w": torch.zeros(3, 4)}, {"old.w": torch.ones(12)}
+    found = fit(file, wanted, (), "here", convert=lambda w: {"stem.w": w["old.w"].reshape(3, 4)})
+    assert found["stem.w"].sum() == 12
+    with pytest.raises(BadInput, match="lacks 1 of 1 names"):
+        fit({"old.w": torch.ones(5)}, wanted, (), "here", convert=lambda w: {"stem.w": torch.zeros(3, 4)})
 
-    calls = []
 
-    def download(url, path, progress):
-        calls.append(url)
-        torch.save(trained.state_dict(), path)
+def test_of_several_networks_in_foreign_names_the_card_chooses():
+    wanted = {"new.w": torch.zeros(2), "new.b": torch.zeros(3)}
+    student, teacher = ({"old.w": torch.full((2,), i), "old.b": torch.full((3,), i)} for i in (1.0, 2.0))
+    file = prefixed("student.", student) | prefixed("mentor.", teacher)
 
-    monkeypatch.setattr(hub, "reachable", lambda host: True)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    for _ in range(2):
-        assert same(load(trained.state_dict(), checkpoint="https://example.org/w.pth"), trained)
-    assert calls == ["https://example.org/w.pth"]
+    def convert(weights):
+        return {
+            f"new.{name.removeprefix('old.')}" if name.startswith("old.") else name: t for name, t in weights.items()
+        }
+
+    with pytest.raises(BadInput, match=r"several networks in it fit; choose one: key_map: \{'mentor\.': ''\}"):
+        fit(file, wanted, (), "here", convert=convert)
+    assert fit(file, wanted, (), "here", {"mentor.": ""}, convert)["new.w"][0] == 2
+    assert fit(prefixed("module.net.", student), wanted, (), "here", convert=convert)["new.w"][0] == 1
+
+
+def test_a_key_map_may_not_put_two_tensors_in_one_place(load, trained):
+    both = prefixed("online.", trained.state_dict()) | prefixed("target.", trained.state_dict())
+    with pytest.raises(BadInput, match=r"'target\.conv1\..*' and another name in the file both become 'conv1"):
+        load(both, key_map={"online.": "", "target.": ""})
+
+
+def test_old_names_of_the_library_s_own_networks_are_known(load):
+    """timm's Swin V2 once ended its stages with what now begins them, and kept buffers that it now computes."""
+    import re
+
+    body = timm.create_model("swinv2_tiny_window8_256", embed_dim=24, depths=(1, 1, 1, 1), num_classes=0).state_dict()
+    old = {re.sub(r"layers\.(\d)\.down", lambda m: f"layers.{int(m[1]) - 1}.down", k): v + 0.1 for k, v in body.items()}
+    old["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(4, 4)
+    card = {"model": "swinv2_tiny_window8_256", "model_args": {"embed_dim": 24, "depths": [1, 1, 1, 1]}}
+    new = {k: v + 0.1 for k, v in body.items()} | {"layers.0.blocks.0.attn.relative_position_index": torch.zeros(4, 4)}
+    for file in (prefixed("module.", old), new):
+        loaded = load(file, **card).body.state_dict()
+        assert all(torch.equal(loaded[name], tensor + 0.1) for name, tensor in body.items())
+
+
+def test_position_embeddings_of_another_size_are_not_stretched(load):
+    weights = timm.create_model("test_vit", img_size=320, num_classes=0).state_dict()
+    with pytest.raises(BadInput, match=r"pos_embed has shape \(1, 401, 64\).*or `model_args: \{img_size: …\}`"):
+        load(weights, model="test_vit")
+    assert load(weights, model="test_vit", model_args={"img_size": 320}).embed_dim == 64

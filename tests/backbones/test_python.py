@@ -86,7 +86,7 @@ def test_it_leaves_no_module_behind(load, tmp_path):
 
 def test_tokens_need_a_pool(load):
     x = torch.rand(2, 3, 32, 32)
-    with pytest.raises(BadInput, match=r"gives tokens \(2, 16, 6\); say `pool: cls` or mean"):
+    with pytest.raises(BadInput, match=r"gives tokens \(1, 16, 6\); say `pool: cls` or mean"):
         load("tokens")(x)
     mean = load("tokens", pool="mean")
     assert torch.allclose(mean(x).embedding, mean.body(x).mean(1))
@@ -98,11 +98,11 @@ def test_tokens_need_a_pool(load):
         ({"factory": "mak"}, "there is no function 'mak'; did you mean 'make'"),
         ({"factory": "nte.py:make"}, r"no such file: .*nte\.py; did you mean 'net\.py'"),
         ({"factory": "net:make"}, r"write file\.py:function"),
-        ({"factory": "nothing"}, r"returned int, not a torch\.nn\.Module"),
+        ({"factory": "nothing"}, r"net\.py:nothing returned int, not a torch\.nn\.Module; return the network"),
         ({"factory": "broken"}, r"net\.py:\d+: NameError: name 'undefined_name'"),
         ({"model_args": {"widht": 3}}, "unexpected keyword argument 'widht'"),
         ({"head": "fcc"}, "head: no module 'fcc'.*; did you mean 'fc'"),
-        ({"levels": ["stemm"]}, "levels: no module 'stemm'.*; did you mean 'stem'"),
+        ({"levels": ["stemm"]}, "there is no level 'stemm'; did you mean 'stem'"),
         ({"checkpoint": "w.pth"}, "no such file"),
     ],
 )
@@ -113,7 +113,7 @@ def test_what_can_be_wrong(load, card, said):
 
 
 def test_a_level_that_is_no_map(load):
-    with pytest.raises(BadInput, match=r"'fc' gives \(1, 10\); a feature map is"):
+    with pytest.raises(BadInput, match=r"levels: 'fc' gives a tensor \(1, 10\); a feature map is"):
         _ = load(levels=["fc"]).levels
 
 
@@ -138,3 +138,85 @@ def test_identity_follows_the_file_and_what_it_imports(load, tmp_path):
         seen.append(card.digest())
     assert len(set(seen)) == 3
     assert card.identity()["files"].keys() == {"net.py", "blocks.py"}
+
+
+LAZY = """
+from __future__ import annotations
+import sys
+from dataclasses import dataclass
+import torch
+from .near import NAME
+
+@dataclass
+class Options:
+    width: int = 8
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, Options().width, 8, 8)
+
+    def forward(self, x):
+        from helpers.deep import shift  # only now, and every time
+        import importlib
+        assert importlib.import_module("colorsys").__file__.startswith(__file__[:-6])
+        print(NAME, "passes")
+        return self.conv(x).mean((2, 3)) + shift() + importlib.import_module("dyn" + "amic").MORE
+"""
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two cards with files, helpers and a module of the standard library's name, alike in all but what they do."""
+    cards = []
+    for shift in (1, 2):
+        folder = tmp_path / str(shift)
+        (folder / "helpers").mkdir(parents=True)
+        (folder / "net.py").write_text(LAZY + "import colorsys\n")
+        (folder / "near.py").write_text(f"NAME = 'number {shift}'")
+        (folder / "helpers" / "deep.py").write_text(f"from .deeper import BASE\ndef shift(): return BASE + {shift}")
+        (folder / "helpers" / "deeper.py").write_text("BASE = 10")
+        (folder / "colorsys.py").write_text("mine = True")
+        (folder / "dynamic.py").write_text(f"MORE = {100 * shift}")
+        keys = {"name": "net", "source": "python", "model": "net.py:Net", "input": INPUT, "folder": folder}
+        cards.append(BackboneCard(**keys))
+    return cards
+
+
+def shift_of(backbone):
+    x = torch.zeros(1, 3, 32, 32)
+    with torch.no_grad():
+        return round(float((backbone(x).embedding - backbone.body.conv(x).mean((2, 3))).mean()))
+
+
+def test_helpers_of_the_same_name_do_not_mix(two, capfd):
+    import colorsys
+
+    first, second = (load_backbone(card) for card in two)
+    assert [shift_of(b) for b in (first, second, first, second)] == [111, 212, 111, 212]
+    assert sys.modules["colorsys"] is colorsys
+    assert hasattr(colorsys, "rgb_to_hsv")
+    assert not {"helpers", "near", "net", "dynamic"} & sys.modules.keys()
+    out, err = capfd.readouterr()
+    assert (out, "number 1 passes" in err) == ("", True)
+    names = {"net.py", "near.py", "colorsys.py", "helpers/deep.py", "helpers/deeper.py"}
+    assert all(card.identity()["files"].keys() == names for card in two)
+
+
+def test_passes_in_threads_keep_their_helpers_and_everybody_s_stdout(two, capfd):
+    from concurrent.futures import ThreadPoolExecutor
+
+    backbones = [load_backbone(card) for card in two]
+    with ThreadPoolExecutor(4) as pool:
+        shifts = pool.map(shift_of, backbones * 10)
+        for index in range(20):
+            print(f"line {index}")
+        assert list(shifts) == [111, 212] * 10
+    lines = [line for line in capfd.readouterr().out.splitlines() if line]
+    assert lines == [f"line {index}" for index in range(20)]
+
+
+def test_a_copy_still_passes(two):
+    import copy
+
+    assert shift_of(copy.deepcopy(load_backbone(two[0]))) == 111

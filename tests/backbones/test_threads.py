@@ -66,3 +66,23 @@ def test_passes_at_once_are_passes_alone(source, tmp_path, capfd):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     print("still stdout")
     assert "still stdout" in capfd.readouterr().out
+
+
+def test_sizes_at_once_are_sizes_alone():
+    """BEiT's tables of positions are resized for every pass: no pass may see another's."""
+    args = {"depth": 2, "embed_dim": 48, "num_heads": 2}
+    keys = {"source": "timm", "model": "beit_base_patch16_224", "pretrained": False, "model_args": args}
+    backbone = load_backbone(BackboneCard.model_validate(keys | {"input": {"size": 64}}))
+    sizes = [(64, 64), (96, 64), (80, 112), (64, 128)] * 6
+    batches = [torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(i)) for i, size in enumerate(sizes)]
+
+    def features(batch):
+        with torch.inference_mode():
+            found = backbone(batch, maps=True, layers=["blocks.1"])
+        return [found.embedding, *found.maps, found.layers["blocks.1"]]
+
+    alone = [features(batch) for batch in batches]
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(features, batches))
+    for one, other in zip(alone, together, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))

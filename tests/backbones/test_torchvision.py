@@ -1,10 +1,13 @@
 """The torchvision source: what the classifier sees, and what the stages give."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 import torchvision
-from backbench.backbones import BadInput, NotApplicable, Unavailable, load_backbone
+from backbench.backbones import BadInput, Unavailable, load_backbone
 from backbench.backbones.card import BackboneCard
+from torchvision.models.vision_transformer import interpolate_embeddings
 
 PYRAMID = {
     "resnet18": [(64, 4), (128, 8), (256, 16), (512, 32)],
@@ -57,11 +60,80 @@ def test_other_sizes(model):
     assert [m.shape[1] for m in maps] == [level.channels for level in backbone.levels]
 
 
-def test_a_vit_takes_one_size_and_says_so():
-    backbone = load("vit_b_32", model_args={"image_size": 64}, input={"size": 64})
-    assert backbone(torch.rand(1, 3, 64, 64), maps=True).maps[0].shape == (1, 768, 2, 2)
-    with pytest.raises(NotApplicable, match="images of 64 px only"):
-        backbone(torch.rand(1, 3, 96, 96))
+@pytest.fixture(scope="module")
+def vit():
+    return load("vit_b_32", model_args={"image_size": 64}, input={"size": 64})
+
+
+def test_a_vit_s_embedding_is_its_class_token_and_its_map_the_patches(vit):
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        found, want = vit(x, maps=True, layers=["encoder.ln"]), vit.body(x)
+    assert torch.allclose(found.embedding, want, atol=1e-6)
+    tokens = found.layers["encoder.ln"]
+    assert torch.equal(found.maps[0].flatten(2), tokens[:, 1:].mT)
+    assert [(level.channels, level.stride) for level in vit.levels] == [(768, 32)]
+
+
+def test_a_vit_s_positions_are_resized_as_by_torchvision(vit):
+    x = torch.rand(1, 3, 96, 96)
+    library = torchvision.models.vit_b_32(weights=None, image_size=96)
+    library.heads = torch.nn.Identity()
+    weights = {k: v for k, v in vit.body.state_dict().items() if not k.startswith("heads")}
+    library.load_state_dict(interpolate_embeddings(96, 32, OrderedDict(weights)))
+    with torch.no_grad():
+        assert torch.allclose(vit(x).embedding, library.eval()(x), atol=1e-5)
+        assert vit(torch.rand(1, 3, 64, 96), maps=True).maps[0].shape == (1, 768, 2, 3)
+        torn = torch.rand(1, 3, 90, 70)
+        padded = torch.nn.functional.pad(torn, (0, 26, 0, 6))
+        assert torch.equal(vit(torn).embedding, vit(padded).embedding)
+
+
+def test_pool(vit):
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        features = vit(x, maps=True)
+        cls, mean = features.embedding, features.maps[0].mean((2, 3))
+        for pool, want in {"cls": cls, "mean": mean, "cls+mean": torch.cat([cls, mean], 1)}.items():
+            vit.card = vit.card.model_copy(update={"pool": pool})
+            assert torch.allclose(vit(x).embedding, want, atol=1e-6)
+        vit.card = vit.card.model_copy(update={"pool": "auto"})
+        stages = load("mobilenet_v3_small", pool="mean", input={"size": 64})
+        assert torch.allclose(stages(x).embedding, stages(x, maps=True).maps[-1].mean((2, 3)), atol=1e-6)
+        assert stages.embed_dim == 576
+        assert load("mobilenet_v3_small", input={"size": 64}).embed_dim == 1024
+
+
+def test_a_layer_s_output_is_not_written_over_by_the_next():
+    backbone = load("resnet18", input={"size": 64})
+    with torch.no_grad():
+        layers = backbone(torch.randn(1, 3, 64, 64), layers=["bn1", "relu"]).layers
+    assert layers["bn1"].min() < 0
+    assert torch.equal(layers["relu"], layers["bn1"].relu())
+
+
+def test_maxvit_counts_its_windows_for_the_card_s_size():
+    backbone = load("maxvit_t", input={"size": 448})
+    with torch.no_grad():
+        maps = backbone(torch.rand(1, 3, 448, 448), maps=True).maps
+    assert [m.shape[-1] for m in maps] == [112, 56, 28, 14]
+
+
+@pytest.mark.parametrize("model", ["googlenet", pytest.param("inception_v3", marks=pytest.mark.slow)])
+def test_statistics_are_undone_inside_for_torchvision_s_own_weights_alone(model, tmp_path):
+    # Its preset says ImageNet's statistics, and `transform_input` turns them into the 0.5 that the weights know.
+    network = torchvision.models.get_model(model, weights=None, aux_logits=True, init_weights=True)
+    torch.save(network.state_dict(), tmp_path / "w.pth")  # with the classifiers half-way in it
+    card = {"checkpoint": "w.pth", "folder": tmp_path}
+    half = {"mean": [0.5] * 3, "std": [0.5] * 3, "size": 128}
+    imagenet = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "size": 128}
+    bare = load(model, input=half, **card)
+    assert not bare.body.transform_input
+    undone = load(model, input=imagenet, model_args={"transform_input": True}, **card)
+    picture = torch.randint(0, 256, (128, 128, 3), dtype=torch.uint8).numpy()
+    with torch.no_grad():
+        one, other = (b(b.transform(picture)[None]).embedding for b in (bare, undone))
+        assert float((one - other).norm()) < 1e-4 * float(one.norm())
 
 
 def test_a_checkpoint_with_its_classifier(tmp_path):
@@ -77,7 +149,10 @@ def test_a_checkpoint_with_its_classifier(tmp_path):
 @pytest.mark.parametrize(
     ("card", "said"),
     [
-        ({"model": "resnet18", "pool": "cls"}, "pools by the mean"),
+        ({"model": "resnet18", "pool": "cls"}, "this network pools places; use one of auto, mean"),
+        ({"model": "vit_b_32", "pool": "map"}, "an attention pooling layer.*use one of auto, cls, mean, cls.mean"),
+        ({"model": "resnet18", "model_args": {"num_classes": 3}}, "'num_classes' is set by backbench itself"),
+        ({"model": "maxvit_t", "input": {"size": 64}}, "torchvision cannot build maxvit_t: Input size"),
         ({"model": "resnet18", "model_args": {"dept": 3}}, "unexpected keyword argument 'dept'"),
         ({"model": "resnet19"}, "did you mean 'resnet18'"),
     ],

@@ -7,10 +7,6 @@ from hashlib import sha256
 import numpy as np
 import pytest
 from backbench.leaderboard import Board, Result, headline_columns
-from hypothesis import settings
-
-settings.register_profile("unhurried", deadline=None)  # a busy machine is no error
-settings.load_profile("unhurried")
 
 TASKS = {  # name → family, headline metric, rough level, half-width of the interval
     "linear-probe": ("classification", "top1", 62.0, 1.6),

@@ -1,0 +1,1 @@
+"""What `check` looks at, point by point: loading, features, behaviour, and costs."""

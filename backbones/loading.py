@@ -1,0 +1,60 @@
+"""How a network computes: options of loading it, never of a task."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from .errors import BadInput, Unavailable, unknown
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """`precision` of matrix products (by autocast: weights, norms and features stay float32), images `channels_last`
+    in memory, `compile` by torch. Raises BadInput for a precision that there is not."""
+
+    precision: Precision = "float32"
+    channels_last: bool = False
+    compile: bool = False
+
+    def __post_init__(self):
+        if self.precision not in get_args(Precision):
+            raise unknown("precision", str(self.precision), get_args(Precision))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The options that are not the usual ones, as JSON: each can change the last bits of a feature."""
+        return {f.name: asdict(self)[f.name] for f in fields(self) if asdict(self)[f.name] != f.default}
+
+
+PLAIN = Loading()
+
+
+@contextmanager
+def told_why_not_compiled(name: str) -> Iterator[None]:
+    """Around a first pass of a compiled network: Unavailable, one line, where torch cannot compile it here."""
+    from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
+    from torch._inductor.exc import InductorError
+
+    try:
+        yield
+    except (BackendCompilerFailed, TorchDynamoException, InductorError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise Unavailable(f"{name}: torch cannot compile it here ({reason}); load it without compile") from None
+
+
+def pick_device(device: str = "auto") -> str:
+    """`auto` is the first GPU where there is one, else the CPU. Raises BadInput for a device that is not here."""
+    import torch
+
+    if device == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise BadInput(f"device {device!r}: not a device; use auto, cpu or cuda:0") from None
+    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
+        raise BadInput(f"device {device!r}: not available here; use cpu (see `backbench doctor`)")
+    return device
