@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ..backbones import Backbone, BackboneCard, load_backbone
+from ..backbones import Backbone, BackboneCard, Loading, load_backbone
 from ..backbones.card import file_digest
 from ..leaderboard import Result, Store
 from ..tasks import Bank, Context, Dataset, estimate, find_task, read_predictions, write_predictions
@@ -69,12 +69,13 @@ def compute(cell: Cell, job: Job, folder: Path, progress: Callable[[str, int, in
         cell_id=cell.id,
         backbone={
             "name": cell.card.name,
-            "card": cell.card.model_dump(mode="json", exclude_none=True),
+            "card": backbone.card.public(),  # with what its library says of it
             "card_digest": cell.card.digest(),
             "weights_digest": weights,
             "parameters": backbone.parameters_count,
             "embed_dim": backbone.embed_dim,
             "transform": backbone.transform.identity,
+            "loading": backbone.loading.identity,
         },
         task={"name": task.name, "family": task.family, "version": task.version, "headline": task.headline},
         dataset={
@@ -127,12 +128,13 @@ def load_cell_backbone(cell: Cell, device: str) -> Backbone:
     """The cell's backbone on a device; the last one loaded is kept."""
     if isinstance(cell.backbone, Backbone):
         return cell.backbone.to(device).eval()
-    return _loaded(cell.backbone.model_dump_json(), str(cell.backbone.folder), device)
+    return _loaded(cell.backbone.model_dump_json(), str(cell.backbone.folder), device, cell.loading)
 
 
 @lru_cache(maxsize=1)  # a worker runs one backbone's cells after another; two large ones need not fit
-def _loaded(card: str, folder: str, device: str) -> Backbone:
-    return load_backbone(BackboneCard.model_validate_json(card).model_copy(update={"folder": Path(folder)}), device)
+def _loaded(card: str, folder: str, device: str, loading: Loading) -> Backbone:
+    found = BackboneCard.model_validate_json(card).model_copy(update={"folder": Path(folder)})
+    return load_backbone(found, device, **asdict(loading))
 
 
 def peak_memory(device: str) -> int:

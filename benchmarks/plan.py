@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..backbones import Backbone, BackboneCard, BadInput, find_backbone
+from ..backbones import Backbone, BackboneCard, BadInput, Loading, find_backbone
 from ..backbones.errors import unknown
+from ..backbones.loading import PLAIN
 from ..backbones.reading import digest
 from ..tasks import find_dataset, find_task, list_tasks, load_dataset
 from ..tasks.datasets import DatasetCard
@@ -29,6 +30,7 @@ class Cell:
     limit: int | None
     column: str
     id: str
+    loading: Loading = PLAIN
 
     @property
     def card(self) -> BackboneCard:
@@ -92,10 +94,11 @@ def plan(
     seeds: int | None = None,
     limit: int | None = None,
     dataset: DatasetCard | None = None,
+    loading: Loading = PLAIN,
 ) -> list[Cell]:
     """All cells, backbone by backbone, after every name, recipe and file they need was checked. Raises BadInput.
 
-    `dataset` takes the place of the data sets that the entries name.
+    `dataset` takes the place of the data sets that the entries name; `loading` is how cards are loaded.
     """
     columns = []
     for entry in suite.entries:
@@ -108,11 +111,15 @@ def plan(
         columns.append((entry, card, recipe, prints, column))
     cells = []
     for backbone in backbones:
+        how = backbone.loading if isinstance(backbone, Backbone) else loading
         for seed in range(seeds or suite.seeds):
             for entry, card, recipe, prints, column in columns:
-                identity = digest({"column": column, "backbone": _backbone_digest(backbone), "seed": seed})
+                what = {"column": column, "backbone": _backbone_digest(backbone), "seed": seed}
+                if how.identity:
+                    what["loading"] = how.identity
+                identity = digest(what)
                 cells.append(
-                    Cell(backbone, entry.task, card, entry.recipe, recipe, prints, seed, limit, column, identity)
+                    Cell(backbone, entry.task, card, entry.recipe, recipe, prints, seed, limit, column, identity, how)
                 )
     return cells
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..backbones import Loading
 from ..leaderboard import Result, Store
 from .cell import Job, compute
 from .origin import cards_of
@@ -71,7 +72,8 @@ def rebuild(old: Result, home: Path) -> tuple[Cell | None, list[str]]:
     backbone, dataset = cards_of(old, home)
     entry = Entry(task=old.task.name, dataset="", recipe=old.recipe)
     suite = Suite(name="rerun", description="one cell", entries=(entry,))
-    cells = plan(suite, [backbone], home, seeds=old.seed + 1, limit=old.dataset.limit, dataset=dataset)
+    loading = Loading(**old.backbone.loading)  # type: ignore[arg-type]
+    cells = plan(suite, [backbone], home, seeds=old.seed + 1, limit=old.dataset.limit, dataset=dataset, loading=loading)
     cell = cells[-1]
     if cell.id == old.cell_id:
         return cell, []

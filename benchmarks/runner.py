@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..backbones import Backbone, BackboneCard
+from ..backbones import Backbone, BackboneCard, Loading
+from ..backbones.loading import PLAIN, pick_device
 from ..leaderboard import Result, Store
 from .cell import Job
 from .executors.local import Event, execute
@@ -42,19 +43,21 @@ def run(
     seeds: int | None = None,
     limit: int | None = None,
     device: str = "auto",
+    loading: Loading = PLAIN,
     home: Path | str | None = None,
     workers: int = 1,
     watch: bool = False,
 ) -> Report:
     """Run a suite or a task on `backbones` (default: the suite's own). Finished cells are not run again.
 
-    `settings` changes recipes, `limit` caps every split, `watch` shows progress. `workers`: 1 is this process, more are
-    worker processes, 0 as many as make sense; scores do not depend on it. Raises BadInput before anything runs.
+    `settings` changes recipes, `limit` caps every split, `loading` says how networks compute, `watch` shows progress.
+    `workers`: 1 is this process, more are worker processes, 0 as many as make sense; scores do not depend on it.
+    Raises BadInput before anything runs.
     """
     suite = resolve(target, dataset, settings)
     folder = home_folder(home)
     names = list(backbones) or list(suite.backbones)
-    cells = plan(suite, find_backbones(names), folder, seeds=seeds, limit=limit)
+    cells = plan(suite, find_backbones(names), folder, seeds=seeds, limit=limit, loading=loading)
     return run_cells(suite, cells, Job(folder, pick_device(device)), workers=workers, watch=watch)
 
 
@@ -89,20 +92,3 @@ def run_cells(suite: Suite, cells: Sequence[Cell], job: Job, *, workers: int = 1
         execute(todo, job, listen, workers)
     report.seconds = time.perf_counter() - started
     return report
-
-
-def pick_device(device: str = "auto") -> str:
-    """`auto` is the first GPU where there is one, else the CPU. Raises BadInput for a device that is not here."""
-    import torch
-
-    from ..backbones import BadInput
-
-    if device == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        raise BadInput(f"--device {device}: not a device; use auto, cpu or cuda:0") from None
-    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
-        raise BadInput(f"--device {device}: not available here; use --device cpu (see `backbench doctor`)")
-    return device

@@ -37,8 +37,7 @@ def bundle(card: BackboneCard | Backbone, suite: Suite, report: Any, home: Path,
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        described = card.model_dump(mode="json", exclude_defaults=True)
-        (part / "backbone.yaml").write_text(yaml.safe_dump(described, sort_keys=False), encoding="utf-8")
+        (part / "backbone.yaml").write_text(yaml.safe_dump(card.public(), sort_keys=False), encoding="utf-8")
         for result in report.results.values():
             stem = f"{result.task.name}-{result.dataset.name}-{result.seed}-{result.id}"
             (part / f"{stem}.json").write_text(result.to_json(), encoding="utf-8")

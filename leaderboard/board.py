@@ -111,6 +111,11 @@ class Board:
         ids = {id for row in self.rows for cell in row.cells.values() for id in cell.results}
         return sorted((r for r in self.results if r.id in ids), key=lambda r: r.id)
 
+    def twins(self, row: Row) -> list[str]:
+        """Names of the other rows whose weights are the same, tensor for tensor, as this row's."""
+        same = row.facts.weights_digest
+        return [r.backbone for r in self.rows if r.facts.weights_digest == same and r.backbone != row.backbone]
+
     def only(self, family: str) -> "Board":
         """The board of one task family: its columns alone, ranked anew. Raises BadInput for an unknown one."""
         columns = [c for c in self.columns if c.family == family]

@@ -20,6 +20,9 @@ def as_data(board: Board, sort: str | None = None) -> dict[str, Any]:
             {
                 "backbone": row.backbone,
                 "parameters": row.facts.parameters,
+                "weights_digest": row.facts.weights_digest,
+                "same_weights_as": board.twins(row),
+                "loading": row.facts.loading,
                 "standing": asdict(row.standing) if row.standing else None,
                 "missing": list(row.missing),
                 "scores": {key: asdict(cell) for key, cell in row.cells.items()},
@@ -48,6 +51,7 @@ def as_csv(board: Board, sort: str | None = None) -> str:
             cell = row.cells.get(c.key)
             line |= {c.key: cell and cell.value, f"{c.key}_low": cell and cell.low, f"{c.key}_high": cell and cell.high}
         line |= {"borda": s and s.borda, "mean-rank": s and s.mean_rank, "missing": " ".join(row.missing)}
+        line |= {"weights_digest": row.facts.weights_digest, "same_weights_as": " ".join(board.twins(row))}
         lines.append(line)
     out = StringIO()
     writer = csv.DictWriter(out, list(lines[0]) if lines else ["rank", "backbone"], lineterminator="\n")

@@ -102,7 +102,7 @@ def tags(row: Row) -> list[str]:
     card = row.facts.card
     pretraining = card.get("pretraining")
     method = pretraining.get("method") if isinstance(pretraining, dict) else None
-    return [str(tag) for tag in (card.get("family"), method, card.get("source")) if tag]
+    return [str(tag) for tag in (card.get("family"), method, card.get("source"), *row.facts.loading.values()) if tag]
 
 
 def flat(value: object, path: str = "") -> list[tuple[str, str]]:

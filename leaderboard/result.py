@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from operator import not_
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -49,7 +50,10 @@ class Score(Record):
 
 
 class BackboneFacts(Record):
-    """Which network it was: its card, digests of the card's identity and of the loaded weights, size, transform."""
+    """Which network it was: its card, digests of the card's identity and of the loaded weights, size, transform.
+
+    `loading`: options that are not the usual ones (precision, …); a record without any says nothing of them.
+    """
 
     name: Name
     card: dict[str, JsonValue]
@@ -58,6 +62,7 @@ class BackboneFacts(Record):
     parameters: Count
     embed_dim: Annotated[int, Field(ge=1)]
     transform: dict[str, JsonValue]
+    loading: dict[Literal["precision", "channels_last", "compile"], str | bool] = Field(default={}, exclude_if=not_)
 
 
 class TaskFacts(Record):

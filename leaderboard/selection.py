@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ..backbones.reading import digest
 from .result import Result
 
 
@@ -60,8 +61,8 @@ def comparable(results: Iterable[Result], columns: Sequence[Column]) -> tuple[li
         wanted[:] = [r for r in wanted if r.id not in left_out]
 
     keep("published elsewhere, not run", lambda r: r.trust != "published")
-    present = {r.backbone.name: _weights(r) for r in wanted}
-    keep("another card or other weights under this name", lambda r: _weights(r) == present[r.backbone.name])
+    present = {r.backbone.name: _network(r) for r in wanted}
+    keep("another card, weights or precision under this name", lambda r: _network(r) == present[r.backbone.name])
     followers = defaultdict(set)
     for r in wanted:
         followers[r.task.name, r.dataset.name, r.protocol].add(r.backbone.name)
@@ -76,5 +77,5 @@ def comparable(results: Iterable[Result], columns: Sequence[Column]) -> tuple[li
     return wanted, left_out
 
 
-def _weights(result: Result) -> tuple[str, str]:
-    return result.backbone.card_digest, result.backbone.weights_digest
+def _network(result: Result) -> tuple[str, str, str]:
+    return result.backbone.card_digest, result.backbone.weights_digest, digest(result.backbone.loading)

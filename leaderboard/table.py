@@ -63,6 +63,11 @@ class BoardTable:
         for row in rows:
             if row.missing and self.board.families:
                 yield Text(f"{row.backbone} is not ranked: no {', '.join(row.missing)}", style="dim")
+        for row in rows:
+            if twins := [name for name in self.board.twins(row) if name > row.backbone]:
+                yield Text(f"{row.backbone} and {', '.join(twins)} hold the same weights", style="dim")
+            if how := row.facts.loading:
+                yield Text(f"{row.backbone} ran with {', '.join(f'{k} {v}' for k, v in how.items())}", style="dim")
         notes = "± half a 95 % interval · z over ranked rows, mean per family, then over families"
         if any(r.standing and r.standing.ties for r in rows):
             notes += " · rows sharing a tie letter cannot be told apart"

@@ -134,7 +134,8 @@ def ingredients(
     backbone: Backbone, split: Split, what: str, transform: Transform | Letterbox, device: str
 ) -> dict[str, Any]:
     """Everything that decides the bits of a feature, as JSON: its digest is the key of the entry."""
-    return {
+    loading = backbone.loading.identity
+    return ({"loading": loading} if loading else {}) | {
         "format": FORMAT,
         "weights": backbone.weights_digest,
         "card": backbone.card.identity(),

@@ -23,7 +23,8 @@ def code(argv: list[str]) -> int:
         return app(args=argv, prog_name="backbench", standalone_mode=False) or 0
     except TyperException as error:  # a mistyped command or option
         if error.format_message():
-            print(f"backbench: {error.format_message()} See `{_help(argv)}`.", file=sys.stderr)
+            said = error.format_message().replace("Value error, ", "")  # pydantic's, where an option has a type of ours
+            print(f"backbench: {said} See `{_help(argv)}`.", file=sys.stderr)
         return error.exit_code
     except (BadInput, Unavailable, NotApplicable) as error:
         if debug:

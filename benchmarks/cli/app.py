@@ -1,9 +1,11 @@
 """The commands and their options; what each does lives in the module that it calls."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from ...backbones.loading import Loading, Precision
 
 app = typer.Typer(
     name="backbench",
@@ -21,8 +23,12 @@ Settings = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most so many examples a split.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda:N.")]
+HowPrecise = Annotated[Precision, typer.Option(help="Of matrix products.")]
+ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="Images lie channels last in memory.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile networks with torch.compile.")]
 Home = Annotated[Path | None, typer.Option(help="Where state lives [default: $BACKBENCH_HOME or ~/.backbench].")]
 SuiteName = Annotated[str | None, typer.Option("--suite", "-s", help="Name or card of a suite.")]
+OF_BACKBONES: Any = {"rich_help_panel": "Of backbones"}
 Format = Annotated[str, typer.Option("--format", help="How to print it.", metavar="FORMAT")]
 
 
@@ -35,13 +41,17 @@ def run(
     seeds: Annotated[int | None, typer.Option(min=1, max=100, help="Seeds a cell.")] = None,
     limit: Limit = None,
     device: Device = "auto",
+    precision: HowPrecise = "float32",
+    channels_last: ChannelsLast = False,
+    compile: Compile = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, run nothing.")] = False,
     home: Home = None,
 ) -> int:
     """Run a suite or a task; finished cells are not run again."""
     from . import running
 
-    return running.run(target, backbone, dataset, set_, seeds, limit, device, dry_run, home)
+    loading = Loading(precision, channels_last, compile)
+    return running.run(target, backbone, dataset, set_, seeds, limit, device, loading, dry_run, home)
 
 
 @app.command()
@@ -52,25 +62,41 @@ def estimate(
     set_: Settings = None,
     limit: Limit = None,
     device: Device = "auto",
+    precision: HowPrecise = "float32",
+    channels_last: ChannelsLast = False,
+    compile: Compile = False,
     format: Format = "table",
     home: Home = None,
 ) -> None:
     """Time, disk and memory of every cell before running it, from a 16-image probe."""
     from . import running
 
-    running.estimate(target, backbone, dataset, set_, limit, device, format, home)
+    loading = Loading(precision, channels_last, compile)
+    running.estimate(target, backbone, dataset, set_, limit, device, loading, format, home)
 
 
 @app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(metavar="backbones|tasks|datasets|suites", help="What to list.")],
     grep: Annotated[str | None, typer.Option(help="Only rows that contain this text.")] = None,
-    format: Format = "table",
+    sort: Annotated[str | None, typer.Option(help="Sort by this column, as JSON has it, small to large.")] = None,
+    source: Annotated[str | None, typer.Option(help="timm, open_clip, …", **OF_BACKBONES)] = None,
+    family: Annotated[str | None, typer.Option(help="cnn, vit, hybrid, mlp, …", **OF_BACKBONES)] = None,
+    method: Annotated[str | None, typer.Option(help="supervised, self-supervised, …", **OF_BACKBONES)] = None,
+    data: Annotated[
+        str | None, typer.Option(help="All pretraining data: imagenet-21k+imagenet-1k.", **OF_BACKBONES)
+    ] = None,
+    params: Annotated[
+        str | None, typer.Option(help="..30M, 20M..90M or 300M..", metavar="RANGE", **OF_BACKBONES)
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Also every name that libraries ship.", **OF_BACKBONES)] = False,
+    format: Annotated[str, typer.Option(help="table, json, csv or markdown.", metavar="FORMAT")] = "table",
 ) -> None:
     """List what there is."""
-    from . import looking
+    from . import listing
 
-    looking.list_(what, grep, format)
+    filters = {"source": source, "family": family, "method": method, "data": data, "params": params}
+    listing.list_(what, grep, sort, format, filters, all_)
 
 
 @app.command()
@@ -88,12 +114,13 @@ def show(
 @app.command()
 def check(
     backbone: Annotated[str, typer.Argument(metavar="BACKBONE|CARD", help="Name or card of a backbone.")],
+    device: Device = "auto",
     format: Format = "table",
 ) -> int:
     """Conformance of a backbone with the interface, point by point."""
     from . import looking
 
-    return looking.check(backbone, format)
+    return looking.check(backbone, device, format)
 
 
 @app.command()
@@ -143,12 +170,15 @@ def submit(
     suite: Annotated[str, typer.Option("--suite", "-s", help="Name or card of a suite.")] = "quick",
     to: Annotated[str | None, typer.Option(metavar="DIRECTORY", help="Where the bundle goes.")] = None,
     device: Device = "auto",
+    precision: HowPrecise = "float32",
+    channels_last: ChannelsLast = False,
+    compile: Compile = False,
     home: Home = None,
 ) -> int:
     """Check a backbone, run what is missing, and build a bundle to hand in."""
     from . import running
 
-    return running.submit(card, suite, to, device, home)
+    return running.submit(card, suite, to, device, Loading(precision, channels_last, compile), home)
 
 
 @app.command()

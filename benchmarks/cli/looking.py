@@ -1,83 +1,11 @@
-"""Commands that look: list, show, check, doctor."""
+"""Commands that look at one thing: show, check, doctor."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ...backbones.errors import unknown
 from .output import console, pick_format, print_facts, print_json, print_rows
-
-
-def list_(what: str, grep: str | None, format: str) -> None:
-    """`backbench list`."""
-    listings = {"backbones": _backbones, "tasks": _tasks, "datasets": _datasets, "suites": _suites}
-    if what not in listings:
-        raise unknown("listing", what, listings, where="backbench list")
-    pick_format(format, ("table", "json"))
-    rows = listings[what]()
-    if grep:
-        rows = [row for row in rows if grep.lower() in " ".join(str(v) for v in row.values()).lower()]
-    if format == "table" and not rows:
-        print(f"no {what} here{f' with {grep!r}' if grep else ''}")
-    else:
-        print_rows(rows, format)
-    if what == "backbones" and format == "table":
-        print(
-            "\nAlso any timm/NAME, open_clip/ARCH@TAG, transformers/ORG/NAME, torchvision/NAME@WEIGHTS, or CARD.yaml."
-        )
-
-
-def _backbones() -> list[dict[str, Any]]:
-    from ...backbones.registry import find_backbone, list_backbones
-
-    rows = []
-    for name in list_backbones():
-        card = find_backbone(name)
-        how = card.pretraining
-        rows.append(
-            {
-                "name": name,
-                "source": card.source,
-                "family": card.family,
-                "pretraining": how.method if how else None,
-                "data": how.data if how else None,
-                "license": card.license,
-            }
-        )
-    return rows
-
-
-def _tasks() -> list[dict[str, Any]]:
-    from ...tasks.registry import list_tasks
-
-    return [
-        {"name": t.name, "family": t.family, "version": t.version, "description": t.description} for t in list_tasks()
-    ]
-
-
-def _datasets() -> list[dict[str, Any]]:
-    from ...tasks.datasets.registry import list_datasets
-
-    return [
-        {"name": card.name, "kind": ", ".join(card.kind), "source": card.source, "description": card.description or ""}
-        for card in list_datasets()
-    ]
-
-
-def _suites() -> list[dict[str, Any]]:
-    from ..suite import find_suite, list_suites
-
-    rows = []
-    for name in list_suites():
-        suite = find_suite(name)
-        rows.append(
-            {
-                "name": name,
-                "tasks": len(suite.entries),
-                "backbones": len(suite.backbones),
-                "description": suite.description,
-            }
-        )
-    return rows
 
 
 def show(name: str, format: str, home: Path | None) -> None:
@@ -158,24 +86,34 @@ def _backbone_facts(name: str) -> dict[str, Any]:
     }
 
 
-def check(name: str, format: str) -> int:
+def check(name: str, device: str, format: str) -> int:
     """`backbench check`: exit code 1 when a point fails."""
     from ...backbones import find_backbone
+    from ...backbones.check import PROMISES, Point
     from ...backbones.check import check as check_backbone
 
     pick_format(format, ("table", "json"))
-    points = check_backbone(find_backbone(name))
+    card = find_backbone(name)
     if format == "json":
-        print_json([{"name": p.name, "passed": p.passed, "detail": p.detail} for p in points])
-    else:
-        screen = console()
-        for point in points:
-            mark = "[green]pass[/]" if point.passed else "[bold red]FAIL[/]"
-            screen.print(f"{mark}  {point.name:<34}", end="")
-            screen.print(point.detail, markup=False, style="dim" if point.passed else "")
-        failed = sum(not point.passed for point in points)
-        print(f"{name}: {len(points) - failed} of {len(points)} points passed")
-    return int(any(not point.passed for point in points))
+        points = check_backbone(card, device)
+        print_json([asdict(point) for point in points])
+        return int(not all(point.passed for point in points))
+
+    from rich.text import Text
+
+    screen, points = console(), []
+    marks = {"pass": ("pass", "green"), "n/a": ("n/a ", "yellow"), "fail": ("FAIL", "bold red")}
+
+    def tell(point: Point) -> None:
+        points.append(point)
+        detail = (point.detail, "" if point.state == "fail" else "dim")
+        screen.print(Text.assemble(marks[point.state], f"  {point.name:<38}", detail), soft_wrap=True)
+        status.update(f"{len(points)} of {len(PROMISES)} points")
+
+    with screen.status("loading") as status:  # drawn on a terminal only
+        check_backbone(card, device, watch=tell)
+    print(f"{name}: " + ", ".join(f"{sum(p.state == state for p in points)} {state}" for state in marks))
+    return int(not all(point.passed for point in points))
 
 
 def doctor(format: str, home: Path | None) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...backbones.errors import BadInput
+from ...backbones.loading import Loading, pick_device
 from .output import console, print_rows
 
 
@@ -43,18 +44,20 @@ def run(
     seeds: int | None,
     limit: int | None,
     device: str,
+    loading: Loading,
     dry_run: bool,
     home: Path | None,
 ) -> int:
     """`backbench run`: exit code 1 when a cell failed."""
     from ..home import home_folder
     from ..plan import find_backbones, plan, resolve
-    from ..runner import Job, pick_device, run_cells
+    from ..runner import Job, run_cells
 
     suite = resolve(target, dataset, settings_of(pairs))
     folder = home_folder(home)
     with console(stderr=True).status("planning"):
-        cells = plan(suite, find_backbones(backbones or suite.backbones), folder, seeds=seeds, limit=limit)
+        found = find_backbones(backbones or suite.backbones)
+        cells = plan(suite, found, folder, seeds=seeds, limit=limit, loading=loading)
     if dry_run:
         _show_plan(cells, folder)
         return 0
@@ -132,6 +135,7 @@ def estimate(
     pairs: list[str] | None,
     limit: int | None,
     device: str,
+    loading: Loading,
     format: str,
     home: Path | None,
 ) -> None:
@@ -139,13 +143,12 @@ def estimate(
     from ..estimate import estimate_cells
     from ..home import home_folder
     from ..plan import find_backbones, plan, resolve
-    from ..runner import pick_device
     from .output import pick_format
 
     pick_format(format, ("table", "json"))
     suite = resolve(target, dataset, settings_of(pairs))
     folder = home_folder(home)
-    cells = plan(suite, find_backbones(backbones or suite.backbones), folder, limit=limit)
+    cells = plan(suite, find_backbones(backbones or suite.backbones), folder, limit=limit, loading=loading)
     with console(stderr=True).status("probing with 16 images a split"):
         rows = estimate_cells(cells, folder, pick_device(device))
     print_rows(rows, format)
@@ -165,7 +168,6 @@ def rerun(result_id: str, device: str, home: Path | None) -> int:
     """`backbench rerun`: exit code 1 when the result is not reproduced."""
     from ..home import home_folder
     from ..rerun import rerun_result
-    from ..runner import pick_device
 
     folder = home_folder(home)
     with console(stderr=True).status("running the cell again"):
@@ -176,14 +178,14 @@ def rerun(result_id: str, device: str, home: Path | None) -> int:
     return 0 if verdict.reproduced else 1
 
 
-def submit(card: str, suite: str, to: str | None, device: str, home: Path | None) -> int:
+def submit(card: str, suite: str, to: str | None, device: str, loading: Loading, home: Path | None) -> int:
     """`backbench submit`: check, estimate, run, bundle."""
     from ...backbones.check import check
     from ..board import leaderboard
     from ..estimate import estimate_cells
     from ..home import home_folder
     from ..plan import find_backbones, plan, resolve
-    from ..runner import Job, pick_device, run_cells
+    from ..runner import Job, run_cells
     from ..submit import bundle, destination
 
     folder = home_folder(home)
@@ -198,8 +200,9 @@ def submit(card: str, suite: str, to: str | None, device: str, home: Path | None
     if failed := sum(not point.passed for point in points):
         print(f"{found.name}: {failed} of {len(points)} points of conformance failed; nothing was run")
         return 1
-    print(f"{found.name}: all {len(points)} points of conformance passed")
-    cells = plan(chosen, [found], folder)
+    facts = sum(point.state == "n/a" for point in points)
+    print(f"{found.name}: {len(points) - facts} points of conformance passed, {facts} not applicable")
+    cells = plan(chosen, [found], folder, loading=loading)
     job = Job(folder, pick_device(device))
     rows = estimate_cells([c for c in cells if not _done(c, folder)], folder, job.device)
     if rows:

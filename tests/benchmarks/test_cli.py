@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from backbench.backbones import roster
 from backbench.benchmarks.cli import code
 
 HEAVY = (
@@ -40,7 +41,7 @@ print(*sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)
     ("what", "keys", "one"),
     [
         ("tasks", ["name", "family", "version", "description"], "linear-probe"),
-        ("backbones", ["name", "source", "family", "pretraining", "data", "license"], "mini/cnn-supervised"),
+        ("backbones", list(roster.FIELDS), "mini/cnn-supervised"),
         ("datasets", ["name", "kind", "source", "description"], "digit-scenes"),
         ("suites", ["name", "tasks", "backbones", "description"], "quick"),
     ],
@@ -71,7 +72,7 @@ MISTAKES = {
     "suite setting without task": (["run", "quick", "--set", "k=5"], "task"),
     "card path": (["run", "knn", "--backbone", "nowhere.yaml"], "nowhere.yaml"),
     "suite path": (["run", "nowhere.yaml"], "nowhere.yaml"),
-    "device": (["run", "knn", "--device", "gpu9"], "--device gpu9"),
+    "device": (["run", "knn", "--device", "gpu9"], "device 'gpu9'"),
     "listing": (["list", "backbone"], "did you mean 'backbones'"),
     "format": (["list", "tasks", "--format", "jsn"], "json"),
     "thing to show": (["show", "nothing-here"], "nothing-here"),

@@ -1,7 +1,7 @@
 """A cell's id changes with everything that can change its score, and with nothing else."""
 
 import pytest
-from backbench.backbones import BadInput, find_backbone
+from backbench.backbones import BadInput, Loading, find_backbone, load_backbone
 from backbench.benchmarks.plan import find_backbones, plan, resolve
 
 
@@ -53,6 +53,18 @@ def test_recipe_limit_task_and_seed_change_the_id(home, tiny):
         ids(home, str(tiny), seeds=2)[1:],
     ]
     assert len({tuple(v) for v in variants}) == len(variants)
+
+
+def test_how_a_network_computes_changes_the_id(home, tiny):
+    home.mkdir()
+    usual = ids(home, str(tiny))
+    assert ids(home, str(tiny), loading=Loading("float32")) == usual
+    options = [Loading("bfloat16"), Loading("float16"), Loading(channels_last=True), Loading(compile=True)]
+    assert len({tuple(ids(home, str(tiny), loading=o)) for o in options} | {tuple(usual)}) == 5
+    # An object in memory computes as it was loaded, whatever the cards beside it are loaded with.
+    half = load_backbone(str(tiny), precision="bfloat16")
+    [cell] = plan(resolve("knn"), find_backbones([half]), home, loading=Loading("float16"))
+    assert cell.loading == Loading("bfloat16")
 
 
 def test_a_default_written_out_is_the_same_cell(home, tiny):

@@ -157,6 +157,19 @@ def test_rerun_reproduces_bit_for_bit(cli, home, tiny):
     assert cli("rerun", result.id).code == 0
 
 
+def test_precision_is_kept_in_the_result_and_used_by_its_rerun(cli, home, tiny):
+    for options in ((), ("--precision", "bfloat16", "--channels-last")):
+        assert cli("run", "linear-probe", "--limit", "60", "--backbone", tiny, *options).code == 0
+    full, half = sorted(Store(home / "leaderboard.db").all(), key=lambda result: result.created)
+    assert full.backbone.loading == {}
+    assert half.backbone.loading == {"precision": "bfloat16", "channels_last": True}
+    assert half.backbone.weights_digest == full.backbone.weights_digest
+    assert half.predictions.sha256 != full.predictions.sha256  # the bank kept their features apart
+    ended = cli("rerun", half.id)
+    assert ended.code == 0, ended.err
+    assert "reproduced, bit for bit" in ended.out
+
+
 def test_a_result_of_other_scores_is_not_reproduced(home, tiny):
     from backbench.benchmarks.rerun import judge
 

@@ -1,13 +1,18 @@
 """The board: who is ranked, who is not, and what is left out."""
 
+import csv
+import json
 import random
 from dataclasses import replace
 from datetime import UTC, datetime
+from io import StringIO
 from math import hypot, sqrt
 
 import pytest
 from backbench.backbones import BadInput
-from backbench.leaderboard import Board, headline_columns
+from backbench.leaderboard import Board, as_csv, as_json, as_table, headline_columns
+from backbench.leaderboard.page import render_page
+from rich.console import Console
 from scipy.stats import t
 
 
@@ -118,7 +123,7 @@ def test_only_what_is_comparable_is_shown(result, content):
         odd.id: "another version, recipe or data than most",
         old.id: "run again since",
         quoted.id: "published elsewhere, not run",
-        before.id: "another card or other weights under this name",
+        before.id: "another card, weights or precision under this name",
     }
     assert {r.backbone: r.cells["linear-probe"].results for r in board.rows} == {
         **{f"mini/{n}": (r.id,) for n, r in zip("abc", ours, strict=True)},
@@ -150,3 +155,47 @@ def test_columns_are_named_by_task_and_where_needed_by_data_set(result, content)
     assert [c.key for c in headline_columns([knn, result()])] == ["linear-probe", "knn"]
     keys = {c.key for c in headline_columns([result(), other, knn])}
     assert keys == {"linear-probe@digit-scenes", "linear-probe@pets", "knn"}
+
+
+def twins(result, content):
+    """Two names for one network, one of them run in half precision, beside another network."""
+    first = content("mini/cnn-supervised")["backbone"]
+    second = content("mini/vit-supervised", value=60.0)["backbone"]
+    second |= {"weights_digest": first["weights_digest"], "loading": {"precision": "bfloat16"}}
+    return [
+        result("mini/cnn-supervised", value=62.0),
+        result("mini/vit-supervised", value=60.0, backbone=second),
+        result("mini/cnn-random", value=20.0),
+    ]
+
+
+def test_two_names_with_the_same_weights_are_shown_as_such(result, content):
+    results = twins(result, content)
+    board = Board.of(results, headline_columns(results))
+    by_name = {row.backbone: board.twins(row) for row in board.rows}
+    assert by_name == {
+        "mini/cnn-supervised": ["mini/vit-supervised"],
+        "mini/vit-supervised": ["mini/cnn-supervised"],
+        "mini/cnn-random": [],
+    }
+    screen = Console(width=100, record=True, file=StringIO())
+    screen.print(as_table(board))
+    text = screen.export_text()
+    assert "mini/cnn-supervised and mini/vit-supervised hold the same weights" in text
+    assert "mini/vit-supervised ran with precision bfloat16" in text
+    rows = {row["backbone"]: row for row in json.loads(as_json(board))["rows"]}
+    assert rows["mini/cnn-supervised"]["same_weights_as"] == ["mini/vit-supervised"]
+    assert rows["mini/vit-supervised"]["loading"] == {"precision": "bfloat16"}
+    lines = {line["backbone"]: line for line in csv.DictReader(StringIO(as_csv(board)))}
+    assert lines["mini/vit-supervised"]["same_weights_as"] == "mini/cnn-supervised"
+    assert lines["mini/cnn-random"]["same_weights_as"] == ""
+    assert render_page(board).count("same weights as") == 4  # in the summary and in the provenance of each of the two
+
+
+def test_a_network_run_in_two_precisions_counts_once(result, content):
+    half = content("mini/cnn-supervised")["backbone"] | {"loading": {"precision": "float16"}}
+    full = result("mini/cnn-supervised", value=62.0)
+    later = result("mini/cnn-supervised", value=61.9, backbone=half, created=datetime(2026, 2, 1, tzinfo=UTC))
+    board = Board.of([full, later], headline_columns([full]))
+    assert [row.facts.loading for row in board.rows] == [{"precision": "float16"}]
+    assert board.left_out == {full.id: "another card, weights or precision under this name"}
