@@ -15,8 +15,9 @@ demo: $(VENV)/.core
 	$(BIN)/backbench run quick
 	@$(BIN)/backbench leaderboard --suite quick --format html
 
+# Two workers with a thread each: torch's own threads would only wait for one another.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not speed"
