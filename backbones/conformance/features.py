@@ -77,7 +77,7 @@ def embedding_is_not_logits(subject: Subject) -> str:
             continue
         if f"{name}.weight" in subject.unfilled and not subject.untrained:
             raise Broken(f"it is the output of {name!r}, which no checkpoint filled: a random projection")
-        # An activation may have worked in place on what a layer gave: scores come straight from the last one.
+        # Scores come straight from the last layer that computes; what goes on after it is no classifier.
         last, leaf = name == _last_to_compute(features.layers, modules), name.rstrip(".0123456789").rpartition(".")[2]
         if features.embedding.shape[1] in LABELS or (last and leaf in CLASSIFIERS):
             raise Broken(f"it is the output of {name!r}, which looks like the classifier; take it off (`head:`)")

@@ -117,7 +117,11 @@ def _words_aside() -> Iterator[None]:
     What C code writes of its own accord is not caught: that would take the whole process's stdout away.
     """
     before = sys.stdout
-    sys.stdout = _Aside(before)  # pyright: ignore[reportAttributeAccessIssue] - it quacks
+    if before is ASIDE:  # a call within a call
+        yield
+        return
+    ASIDE.stdout, ASIDE.thread = before, get_ident()
+    sys.stdout = ASIDE  # pyright: ignore[reportAttributeAccessIssue] - it quacks
     try:
         yield
     finally:
@@ -125,8 +129,14 @@ def _words_aside() -> Iterator[None]:
 
 
 class _Aside:
-    def __init__(self, stdout: Any):
-        self._stdout, self._thread = stdout, get_ident()
+    """Stdout for all threads but one. There is one of it, never freed: another thread's `print` may be holding it
+    without counting it as its own (CPython's gh-130163), and would crash on one that is gone."""
+
+    stdout: Any = None
+    thread = 0
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(sys.stderr if get_ident() == self._thread else self._stdout, name)
+        return getattr(sys.stderr if get_ident() == self.thread else self.stdout, name)
+
+
+ASIDE = _Aside()

@@ -220,3 +220,45 @@ def test_a_copy_still_passes(two):
     import copy
 
     assert shift_of(copy.deepcopy(load_backbone(two[0]))) == 111
+
+
+STRESS = """
+import io, sys, threading
+from backbench.backbones import load_backbone
+
+backbone = load_backbone(sys.argv[1])
+sys.setswitchinterval(1e-6)
+over = threading.Event()
+
+def passes():
+    while not over.is_set():
+        with backbone._code.running():
+            pass
+
+threads = [threading.Thread(target=passes) for _ in range(3)]
+[thread.start() for thread in threads]
+sys.stdout = io.StringIO()
+for _ in range(20000):
+    print("x", end="")
+over.set()
+[thread.join() for thread in threads]
+sys.stderr.write(f"whole: {sys.stdout.getvalue() == 20000 * 'x'}")
+"""
+
+
+def test_others_may_print_while_stdout_is_put_aside(tmp_path):
+    """CPython before 3.14 crashes when stdout is replaced, and freed, in the middle of another thread's print."""
+    import subprocess
+
+    (tmp_path / "net.py").write_text("from torch import nn\ndef make():\n    return nn.Conv2d(3, 8, 8, 8)\n")
+    (tmp_path / "net.yaml").write_text(
+        "source: python\nmodel: net.py:make\ninput: {size: 32, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}\n"
+    )
+    code, seen = load_backbone(tmp_path / "net.yaml")._code, []
+    for _ in range(2):
+        with code.running():
+            seen.append(sys.stdout)
+    assert seen[0] is seen[1]  # so it is never freed
+    command = [sys.executable, "-c", STRESS, str(tmp_path / "net.yaml")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (ended.returncode, ended.stderr[-11:]) == (0, "whole: True"), ended.stderr
