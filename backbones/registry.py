@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from .card import BackboneCard, Source
 from .errors import BadInput, Unavailable, unknown
-from .loading import Loading, Precision, pick_device
+from .loading import Decoder, Loading, Precision, pick_device
 from .reading import read_card, validate
 
 if TYPE_CHECKING:
@@ -72,15 +72,16 @@ def load_backbone(
     precision: Precision = "float32",
     channels_last: bool = False,
     compile: bool = False,
+    decoder: Decoder = "pil",
 ) -> "Backbone":
     """A backbone in eval mode on `device`, its weights float32; a Backbone comes back as it was loaded, moved.
 
     The same card gives the same weights, random ones too, and the global random state stays as it was.
-    `precision`, `channels_last`, `compile`: see `Loading`. Raises BadInput, Unavailable.
+    `precision`, `channels_last`, `compile`, `decoder`: see `Loading`. Raises BadInput, Unavailable.
     """
     from .interface import Backbone
 
-    loading, device = Loading(precision, channels_last, compile), pick_device(device)
+    loading, device = Loading(precision, channels_last, compile, decoder), pick_device(device)
     if isinstance(backbone, Backbone):
         return backbone.to(device)
     card = backbone if isinstance(backbone, BackboneCard) else find_backbone(backbone)

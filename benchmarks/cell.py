@@ -17,6 +17,7 @@ from ..backbones.card import file_digest
 from ..leaderboard import Result, Store
 from ..tasks import Bank, Context, Dataset, estimate, find_task, read_predictions, write_predictions
 from ..tasks.threads import one_thread
+from ..tasks.training.checkpoint import forget_checkpoints
 from .home import run_folder
 from .origin import open_dataset, remember_origin
 from .plan import Cell
@@ -26,16 +27,18 @@ LIBRARIES = ("torch", "torchvision", "timm", "open_clip_torch", "transformers", 
 
 @dataclass(frozen=True)
 class Job:
-    """What every cell of a run shares: where state lives and which device computes."""
+    """What every cell of a run shares: where state lives, which device computes, how many bytes the bank may take."""
 
     home: Path
     device: str = "cpu"
+    cache_size: int | None = None
 
 
 def run_cell(cell: Cell, job: Job, progress: Callable[[str, int, int], None]) -> Result:
     """Run a cell and store its result. Raises whatever stopped it; nothing half-done is ever stored."""
     result = compute(cell, job, run_folder(job.home, cell.id), progress)
     Store(job.home / "leaderboard.db").add(result)
+    forget_checkpoints(run_folder(job.home, cell.id))
     return result
 
 
@@ -49,7 +52,7 @@ def compute(cell: Cell, job: Job, folder: Path, progress: Callable[[str, int, in
     task.check_data(data)
     task.check_backbone(backbone)
     weights = backbone.weights_digest  # before a task may train them
-    bank = Bank(job.home / "features")
+    bank = Bank(job.home / "features", job.cache_size)
     context = Context(bank, folder, device=job.device, seed=cell.seed, progress=progress)
     folder.mkdir(parents=True, exist_ok=True)
     if job.device.startswith("cuda"):

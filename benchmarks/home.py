@@ -1,14 +1,15 @@
-"""Where state lives: features/, runs/ and leaderboard.db under BACKBENCH_HOME."""
+"""Where state lives: data/, features/, runs/ and leaderboard.db under BACKBENCH_HOME."""
 
 import os
 from pathlib import Path
 
 from ..backbones.errors import BadInput
+from ..tasks.home import where_home
 
 
 def home_folder(given: Path | str | None = None) -> Path:
     """The given folder, else $BACKBENCH_HOME, else ~/.backbench; made if absent. Raises BadInput if that fails."""
-    home = Path(given or os.environ.get("BACKBENCH_HOME") or Path.home() / ".backbench").expanduser().absolute()
+    home = where_home(given)
     try:
         home.mkdir(parents=True, exist_ok=True)
         if not os.access(home, os.W_OK):

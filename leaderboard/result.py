@@ -62,7 +62,9 @@ class BackboneFacts(Record):
     parameters: Count
     embed_dim: Annotated[int, Field(ge=1)]
     transform: dict[str, JsonValue]
-    loading: dict[Literal["precision", "channels_last", "compile"], str | bool] = Field(default={}, exclude_if=not_)
+    loading: dict[Literal["precision", "channels_last", "compile", "decoder"], str | bool] = Field(
+        default={}, exclude_if=not_
+    )
 
 
 class TaskFacts(Record):

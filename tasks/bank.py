@@ -1,34 +1,35 @@
 """The feature bank: every image goes through a network once, ever; frozen tasks read memory-mapped files.
 
-An entry is a folder `<key[:2]>/<key>` with one safetensors file a tensor and `index.json`, which holds what the key was
-made of and each file's sha256. It is written beside its place and moved there whole: there is no half an entry.
+An entry is a folder `<key[:2]>/<key>` with one safetensors file a tensor and an index, which holds what the key was
+made of and the sha256 of each shard of rows. It grows beside its place, a durable shard at a time, and is moved there
+once whole; whoever finds it unfinished goes on at the last durable shard.
 """
 
-import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..backbones import Backbone, Letterbox, Transform
-from ..backbones.card import file_digest
+from ..backbones import Backbone
 from ..backbones.errors import BadInput, NotApplicable
 from ..backbones.reading import digest
+from ..backbones.transform import Preprocessing
 from .datasets import Split
-from .extraction import batch_size, extract
-from .shard import Shard
+from .entry import PART, Entry, Index, prune, sync_folder
+from .extraction import Grid, batch_size, extract
+from .fast import check_fast
+from .shard import TensorFile
 
-FORMAT = 1  # of the entry on disk and of how its numbers come to be; a new one leaves all old entries behind
-INDEX = "index.json"
+FORMAT = 2  # of the entry on disk and of how its numbers come to be; a new one leaves all old entries behind
+SHARD = 32  # batches: what a kill may cost
 LIBRARIES = {  # besides torch and pillow, what can change a feature of a source
     "timm": ("timm",),
     "mini": ("timm",),
@@ -49,11 +50,15 @@ class Found:
 
 
 class Bank:
-    """Features on disk under `folder`, shared by any number of processes."""
+    """Features on disk under `folder`, shared by any number of processes.
 
-    def __init__(self, folder: Path):
-        self.folder = Path(folder)
-        self._open: dict[str, dict[str, Tensor]] = {}  # entries of which this process has checked every byte
+    `limit`: bytes; after each write what was least recently used goes until the rest fits, but nothing that is in use.
+    """
+
+    def __init__(self, folder: Path, limit: int | None = None):
+        self.folder, self.limit = Path(folder), limit
+        # Entries of which this process has checked every byte, each with the file that marks it as in use.
+        self._open: dict[str, tuple[dict[str, Tensor], IO[bytes]]] = {}
 
     def features(
         self,
@@ -61,13 +66,16 @@ class Bank:
         split: Split,
         what: str,
         *,
-        transform: Transform | Letterbox | None = None,
+        transform: Preprocessing | None = None,
+        grid: Grid | None = None,
         device: str = "cpu",
         progress: Callable[[str, int, int], None] | None = None,
     ) -> Found:
-        """Features of a split: {"embedding": (n, D) f32}, {"projection": (n, T) f32} or {"map0": (n, C, H, W) f16, …}.
+        """Features of a split, by name: {"embedding": (n, D) f32}, {"projection": (n, T) f32}, {"map0": (n, C, H, W)
+        f16, …}, the pooled "layers" {"block.mean": (n, C) f32, …} or "tokens" {"block": (n, C, grid, grid) f16, …}.
 
-        Raises NotApplicable when the backbone has no such features, BadInput when they are not finite.
+        Raises NotApplicable when the backbone has no such features, BadInput when they are not finite, or when it was
+        loaded with the fast decoder and its features are then not near enough to the plain ones.
         """
         if what == "projection" and not backbone.has_text:
             raise NotApplicable(f"{backbone.name} has no text tower")
@@ -75,74 +83,112 @@ class Bank:
             raise NotApplicable(f"{backbone.name} has no feature maps")
         if len(split) == 0:
             raise BadInput(f"{backbone.name}: there is no image to take features of: the split is empty")
-        transform = transform or backbone.transform
-        made_of = ingredients(backbone, split, what, transform, device)
-        key = digest(made_of)
-        computed = 0
-        if (tensors := self._read(key)) is None:
-            place = self._place(key)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{place}.lock"):
-                if (tensors := self._read(key)) is None:  # nobody else has made it while we waited
-                    shutil.rmtree(place, ignore_errors=True)
-                    self._write(place, made_of, split, extract(backbone, split, what, transform, device, progress))
-                    tensors, computed = self._read(key), len(split)
+        own = backbone.transform
+        transform = transform or own
+        made_of = ingredients(backbone, split, what, transform, device, grid)
+        entry, computed = self._entry(digest(made_of)), 0
+        if (tensors := self._read(entry)) is None:
+            entry.place.parent.mkdir(parents=True, exist_ok=True)
+            with entry.lock:
+                if (tensors := self._read(entry)) is None:  # nobody else has made it while we waited
+                    if own.decoder == "fast":
+                        alike = ingredients(backbone, split, "embedding", own, device)
+                        computed += check_fast(self.folder / "fast", alike, backbone, split, own, device, progress)
+                    shutil.rmtree(entry.place, ignore_errors=True)
+                    step = SHARD * batch_size(transform.size, device)
+                    about = {"backbone": backbone.name, "split": split.name, "what": what}
+
+                    def batches(start: int):
+                        return extract(backbone, split, what, transform, device, progress, grid=grid, start=start)
+
+                    computed += _make(entry, Index(made_of, about, len(split), step), batches)
+                    tensors = self._read(entry)
                 if tensors is None:
+                    place = entry.place
                     raise OSError(f"{place}: features read back differ from those written; is the disk sound or full?")
-        wanted = [name for name in tensors if name == what or (what == "maps" and name.startswith("map"))]
-        return Found({name: tensors[name] for name in wanted}, computed)
+            if self.limit is not None:
+                prune(self.folder, to=self.limit)
+        if what in ("embedding", "projection"):
+            tensors = {what: tensors[what]}
+        return Found(tensors, computed)
 
-    def _place(self, key: str) -> Path:
-        return self.folder / key[:2] / key
+    def _entry(self, key: str) -> Entry:
+        return Entry(self.folder / key[:2] / key)
 
-    def _write(self, place: Path, made_of: Any, split: Split, batches: Iterable[dict[str, Tensor]]) -> None:
-        part = place.with_name(f"{place.name}.part")
-        shutil.rmtree(part, ignore_errors=True)  # somebody was killed here
-        part.mkdir()
-        shards: dict[str, Shard] = {}
-        try:
-            for batch in batches:
-                for name, rows in batch.items():
-                    if name not in shards:
-                        shards[name] = Shard(part / f"{name}.safetensors", name, rows, len(split))
-                    shards[name].append(rows)
-            index = {"made_of": made_of, "sha256": {name: shard.close() for name, shard in shards.items()}}
-            (part / INDEX).write_text(json.dumps(index, indent=1))
-            os.replace(part, place)
-        except BaseException:
-            shutil.rmtree(part, ignore_errors=True)
-            raise
-
-    def _read(self, key: str) -> dict[str, Tensor] | None:
+    def _read(self, entry: Entry) -> dict[str, Tensor] | None:
         """The tensors of an entry, or None when it is not there or not every byte is as it was written."""
-        if key not in self._open:
-            place = self._place(key)
+        if entry.key not in self._open:
             try:
-                index = json.loads((place / INDEX).read_text())
-                whole = digest(index["made_of"]) == key and all(
-                    file_digest(place / f"{name}.safetensors") == sha for name, sha in index["sha256"].items()
-                )
-                if not whole or not index["sha256"]:
+                held = entry.hold()
+                index = Index.read(entry.place)
+                if index is None or digest(index.made_of) != entry.key or not index.whole(entry.place):
+                    held.close()
                     return None
-                self._open[key] = {name: _mapped(place / f"{name}.safetensors", name) for name in index["sha256"]}
-            except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError):
+                tensors = {name: _mapped(entry.place / f"{name}.safetensors", name) for name in index.files}
+                self._open[entry.key] = tensors, held
+            except (OSError, SafetensorError):
                 return None
-        return self._open[key]
+        return self._open[entry.key][0]
+
+
+def _make(entry: Entry, index: Index, batches: Callable[[int], Any]) -> int:
+    """Writes what is missing of an entry and moves it into its place; how many rows that were. Holds the lock."""
+    part = entry.place.with_name(f"{entry.place.name}{PART}")
+    before = Index.read(part)
+    sound = 0
+    if before and (digest(before.made_of), before.rows, before.step) == (entry.key, index.rows, index.step):
+        index.files, sound = before.files, before.sound(part)
+    for file in index.files.values():
+        del file.sha256[sound:]
+    if not sound:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        index.files = {}
+    start = done = min(sound * index.step, index.rows)
+    files: dict[str, TensorFile] = {}
+    try:
+        for batch in batches(start) if start < index.rows else ():
+            for name, rows in batch.items():
+                if name not in files:
+                    path = part / f"{name}.safetensors"
+                    files[name] = TensorFile(path, name, rows, index.rows, index.files.get(name), start)
+                files[name].append(rows)
+            done = min(done + len(rows), index.rows)
+            if done % index.step == 0 or done == index.rows:
+                for file in files.values():
+                    file.end_shard()
+                index.files = {name: file.file for name, file in files.items()}
+                index.write(part)
+    except BadInput:  # the same again next time: nothing to go on from
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    finally:
+        for file in files.values():
+            file.close()
+    os.replace(part, entry.place)
+    sync_folder(entry.place.parent)
+    return done - start
 
 
 def ingredients(
-    backbone: Backbone, split: Split, what: str, transform: Transform | Letterbox, device: str
+    backbone: Backbone,
+    split: Split,
+    what: str,
+    transform: Preprocessing,
+    device: str,
+    grid: Grid | None = None,
 ) -> dict[str, Any]:
     """Everything that decides the bits of a feature, as JSON: its digest is the key of the entry."""
-    loading = backbone.loading.identity
-    return ({"loading": loading} if loading else {}) | {
+    return {
         "format": FORMAT,
         "weights": backbone.weights_digest,
         "card": backbone.card.identity(),
+        "loading": backbone.loading.identity,
         "transform": transform.identity,
         "split": split.fingerprint,
         "images": len(split),
-        "what": "maps" if what == "maps" else "vectors",  # embedding and projection come from one pass
+        "what": "vectors" if what in ("embedding", "projection") else what,  # those two come from one pass
+        "grid": asdict(grid) if grid else None,
         "precision": str(next((p.dtype for p in backbone.parameters()), torch.float32)),
         "device": _device(device),
         "batch": batch_size(transform.size, device),

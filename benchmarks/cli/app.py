@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ...backbones.loading import Loading, Precision
+from ...backbones.loading import Precision
 
 app = typer.Typer(
     name="backbench",
@@ -26,6 +26,12 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda:N.")]
 HowPrecise = Annotated[Precision, typer.Option(help="Of matrix products.")]
 ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="Images lie channels last in memory.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile networks with torch.compile.")]
+Fast = Annotated[
+    bool,
+    typer.Option(
+        "--fast", help="Half precision, channels last and quick decoding, once seen to give the same features."
+    ),
+]
 Home = Annotated[Path | None, typer.Option(help="Where state lives [default: $BACKBENCH_HOME or ~/.backbench].")]
 SuiteName = Annotated[str | None, typer.Option("--suite", "-s", help="Name or card of a suite.")]
 OF_BACKBONES: Any = {"rich_help_panel": "Of backbones"}
@@ -44,14 +50,18 @@ def run(
     precision: HowPrecise = "float32",
     channels_last: ChannelsLast = False,
     compile: Compile = False,
+    fast: Fast = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, run nothing.")] = False,
+    cache_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Most that kept features may take, such as 10GB.")
+    ] = None,
     home: Home = None,
 ) -> int:
     """Run a suite or a task; finished cells are not run again."""
     from . import running
 
-    loading = Loading(precision, channels_last, compile)
-    return running.run(target, backbone, dataset, set_, seeds, limit, device, loading, dry_run, home)
+    loading = running.loading_of(fast, precision, channels_last, compile, device)
+    return running.run(target, backbone, dataset, set_, seeds, limit, device, loading, dry_run, cache_size, home)
 
 
 @app.command()
@@ -65,13 +75,14 @@ def estimate(
     precision: HowPrecise = "float32",
     channels_last: ChannelsLast = False,
     compile: Compile = False,
+    fast: Fast = False,
     format: Format = "table",
     home: Home = None,
 ) -> None:
     """Time, disk and memory of every cell before running it, from a 16-image probe."""
     from . import running
 
-    loading = Loading(precision, channels_last, compile)
+    loading = running.loading_of(fast, precision, channels_last, compile, device)
     running.estimate(target, backbone, dataset, set_, limit, device, loading, format, home)
 
 
@@ -173,12 +184,14 @@ def submit(
     precision: HowPrecise = "float32",
     channels_last: ChannelsLast = False,
     compile: Compile = False,
+    fast: Fast = False,
     home: Home = None,
 ) -> int:
     """Check a backbone, run what is missing, and build a bundle to hand in."""
     from . import running
 
-    return running.submit(card, suite, to, device, Loading(precision, channels_last, compile), home)
+    loading = running.loading_of(fast, precision, channels_last, compile, device)
+    return running.submit(card, suite, to, device, loading, home)
 
 
 @app.command()
@@ -190,3 +203,46 @@ def doctor(
     from . import looking
 
     looking.doctor(format, home)
+
+
+cache = typer.Typer(help="Features that are kept: list, prune, verify.", no_args_is_help=True)
+app.add_typer(cache, name="cache")
+
+
+@cache.command("list")
+def cache_list(
+    format: Annotated[str, typer.Option(help="table, json, csv or markdown.", metavar="FORMAT")] = "table",
+    home: Home = None,
+) -> None:
+    """What is kept, of which backbone, how much, and when it was last used."""
+    from . import caching
+
+    caching.list_(format, home)
+
+
+@cache.command("prune")
+def cache_prune(
+    to: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Least recently used first, until 10GB are left.")
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option(metavar="AGE", help="What was not used for so long: 30d, 12h.")
+    ] = None,
+    backbone: Annotated[str | None, typer.Option("--backbone", "-b", help="Only what is of this backbone.")] = None,
+    home: Home = None,
+) -> None:
+    """Remove kept features, never those in use."""
+    from . import caching
+
+    caching.prune(to, older_than, backbone, home)
+
+
+@cache.command("verify")
+def cache_verify(
+    format: Annotated[str, typer.Option(help="table, json, csv or markdown.", metavar="FORMAT")] = "table",
+    home: Home = None,
+) -> int:
+    """Read every byte that is kept and say what is harmed."""
+    from . import caching
+
+    return caching.verify(format, home)

@@ -2,38 +2,96 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...backbones.errors import unknown
 from .output import console, pick_format, print_facts, print_json, print_rows
+
+if TYPE_CHECKING:
+    from ...tasks.datasets import DatasetCard
 
 
 def show(name: str, format: str, home: Path | None) -> None:
     """`backbench show`: whatever has that name."""
     from ...backbones.registry import list_backbones
-    from ...tasks.datasets.registry import list_datasets
+    from ...tasks.datasets.registry import find_dataset, list_datasets
     from ...tasks.registry import list_tasks
     from ..home import home_folder
     from ..suite import find_suite, list_suites
 
     pick_format(format, ("table", "json"))
-    tasks, datasets = [task.name for task in list_tasks()], {card.name: card for card in list_datasets()}
+    tasks, datasets = [task.name for task in list_tasks()], {card.name: card for card in list_datasets(home)}
     if name in tasks:
         return print_facts(_task_facts(name), format)
     if name in list_suites():
         return print_facts(find_suite(name).model_dump(mode="json"), format)
     if name in datasets:
-        return print_facts(datasets[name].model_dump(mode="json", exclude_defaults=True, by_alias=True), format)
+        return _show_dataset(datasets[name], format)
     if name in list_backbones():
         return print_facts(_backbone_facts(name), format)
     if len(name) >= 4 and set(name) <= set("0123456789abcdef"):
         from ...leaderboard import Store
 
         return print_facts(Store(home_folder(home) / "leaderboard.db").by_id(name).model_dump(mode="json"), format)
+    if name.endswith((".yaml", ".yml")) and _reads_as_dataset(Path(name)):
+        return _show_dataset(find_dataset(name, home), format)
     if "/" in name or name.endswith((".yaml", ".yml")):
         return print_facts(_backbone_facts(name), format)
     known = [*list_backbones(), *tasks, *list_suites(), *datasets]
     raise unknown("backbone, task, dataset, suite or result", name, known)
+
+
+def _reads_as_dataset(path: Path) -> bool:
+    """Whether a YAML file is a data set's card, which alone says of which kind it is."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return False
+    return isinstance(content, dict) and "kind" in content
+
+
+def _show_dataset(card: "DatasetCard", format: str) -> None:
+    """What it is, its splits, whose it is; what is needed, where that belongs, and which of it is there."""
+    from ...tasks.datasets.inventory import inventory
+
+    found = inventory(card)
+    if format == "json":
+        facts = card.model_dump(mode="json", exclude_defaults=True, by_alias=True)
+        return print_json(facts | {"inventory": found})
+    about = {"kind": ", ".join(card.kind), "source": card.source, "classes": len(card.classes or card.class_names)}
+    if isinstance(card.class_names, str) or not about["classes"]:
+        about["classes"] = card.class_names or "as its files have them"
+    prompts = card.prompts if isinstance(card.prompts, str) else " | ".join(card.prompts)
+    about |= {"prompts": prompts, "protocol": card.protocol, "license": card.license, "citation": card.citation}
+    print(f"{card.name}: {card.description or 'a data set of your own'}\n")
+    for key, value in about.items():
+        if value:
+            print(f"{key:<10}{value}")
+    print()
+    rows = [{"split": s["split"], "images": s["images"], "made of": s["made_of"]} for s in found["splits"]]
+    print_rows(rows, format)
+    print("\n" + "\n".join(_needed(card, found)))
+
+
+def _needed(card: "DatasetCard", found: dict[str, Any]) -> list[str]:
+    """Lines for a person who wants to have the data set."""
+    if not found["files"]:
+        return ["Nothing is needed: it is composed at run time."]
+    local = found["where"] is not None
+    there, missing = ("there  ", "MISSING") if local else ("in the cache", "not in the cache yet")
+    head = f"Needed in {found['where']}:" if local else "From the hub, downloaded when it is first used:"
+    lines = [head, *(f"  {there if file['there'] else missing}  {file['file']}" for file in found["files"])]
+    if not found["missing"]:
+        return lines
+    if card.homepage:
+        lines.append(f"{'Where it is to be had' if local else 'Its page'}: {card.homepage}")
+    if card.prepare:
+        lines.append(f"What to do: {card.prepare}")
+    if local:
+        lines.append(f"If you have it elsewhere: ln -s /where/it/is {found['where']}")
+    return lines
 
 
 def _task_facts(name: str) -> dict[str, Any]:

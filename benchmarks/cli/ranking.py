@@ -58,9 +58,11 @@ def compare(a: str, b: str, suite: str | None, format: str, home: Path | None) -
     for d in differences:
         better = {"a": a, "b": b, None: "cannot tell"}[d.better]
         row = {"task": d.task, "dataset": d.dataset, "score": f"{d.metric} {d.unit}", "a": d.a, "b": d.b}
-        numbers = {"difference": d.difference, "low": d.low, "high": d.high, "p": d.p, "p_holm": d.p_holm}
+        numbers = {"difference": d.difference, "low": d.low, "high": d.high}
+        doubts = {"test": d.test, "p": d.p, "p_holm": d.p_holm}
         if format == "table":
             row |= {"a": round(d.a, 2), "b": round(d.b, 2)}
-            numbers = {key: round(value, 4 if key.startswith("p") else 2) for key, value in numbers.items()}
-        rows.append(row | numbers | {"better": better})
+            numbers = {key: round(value, 2) for key, value in numbers.items()}
+            doubts |= {"p": round(d.p, 4), "p_holm": round(d.p_holm, 4)}
+        rows.append(row | numbers | doubts | {"better": better})
     print_rows(rows, format, title=f"a = {a}, b = {b}: differences a - b with 95 % intervals, p Holm-corrected")

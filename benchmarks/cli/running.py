@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...backbones.errors import BadInput
-from ...backbones.loading import Loading, pick_device
+from ...backbones.loading import PLAIN, Loading, Precision, pick_device
 from .output import console, print_rows
 
 
@@ -36,6 +36,15 @@ def _number(value: Any) -> Any:
     return value
 
 
+def loading_of(fast: bool, precision: Precision, channels_last: bool, compile: bool, device: str) -> Loading:
+    """What the options of loading ask for. Raises BadInput where `--fast` comes with what it sets itself."""
+    if not fast:
+        return Loading(precision, channels_last, compile)
+    if precision != PLAIN.precision or channels_last:
+        raise BadInput("--fast sets --precision and --channels-last itself; leave them out")
+    return Loading.fast(pick_device(device), compile)
+
+
 def run(
     target: str,
     backbones: list[str] | None,
@@ -46,13 +55,16 @@ def run(
     device: str,
     loading: Loading,
     dry_run: bool,
+    cache_size: str | None,
     home: Path | None,
 ) -> int:
     """`backbench run`: exit code 1 when a cell failed."""
     from ..home import home_folder
     from ..plan import find_backbones, plan, resolve
     from ..runner import Job, run_cells
+    from .caching import size_of
 
+    largest = None if cache_size is None else size_of(cache_size, "--cache-size")
     suite = resolve(target, dataset, settings_of(pairs))
     folder = home_folder(home)
     with console(stderr=True).status("planning"):
@@ -61,7 +73,7 @@ def run(
     if dry_run:
         _show_plan(cells, folder)
         return 0
-    report = run_cells(suite, cells, Job(folder, pick_device(device)), workers=0, watch=True)
+    report = run_cells(suite, cells, Job(folder, pick_device(device), largest), workers=0, watch=True)
     return _tell(report, folder)
 
 

@@ -1,7 +1,5 @@
-"""Image files of a data set: found by name, decoded when asked for, summed up in a digest."""
+"""Image files of a data set: found by name, decoded when asked for."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +8,9 @@ from typing import Any
 from PIL import Image
 
 from ...backbones.errors import BadInput
+from .dataset import Rows
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
-END = 1 << 14  # bytes read at either end of a file for its digest
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,17 @@ class Pictures(Sequence):
 
     def __getitem__(self, index) -> Image.Image:
         return open_picture(self.paths[index]).convert("RGB")
+
+    def encoded(self, index) -> bytes:
+        """The file as it is, for decoders that take bytes. Raises OSError."""
+        return self.paths[index].read_bytes()
+
+
+def encoded(images: Any, index: int) -> bytes | None:
+    """An image's file as bytes where the sequence offers `encoded(index)`, as files and tables can, else None."""
+    while isinstance(images, Rows):
+        images, index = images.of, int(images.rows[index])
+    return images.encoded(index) if hasattr(images, "encoded") else None
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -78,22 +87,3 @@ def listed(path: Path) -> list[str]:
         twice = next(w for i, w in enumerate(words) if w in words[:i])
         raise BadInput(f"{path}: {twice!r} is listed twice")
     return words
-
-
-def files_digest(paths: Sequence[Path], *, whole: Sequence[Path], says: Any) -> str:
-    """sha256 over `says` (JSON) and over files: name, size, and content; of images both ends only, of annotations all.
-
-    Compressed pictures can't well differ in the middle alone, and a large data set need not be read through.
-    """
-    sha = hashlib.sha256(json.dumps(says).encode())
-    for path in sorted(whole):
-        sha.update(f"{path.name}|{path.stat().st_size}|".encode() + path.read_bytes())
-    for path in sorted(paths):
-        size = path.stat().st_size
-        sha.update(f"{path.name}|{size}|".encode())
-        with path.open("rb") as file:
-            sha.update(file.read(END))
-            if size > END:
-                file.seek(max(END, size - END))
-                sha.update(file.read(END))
-    return sha.hexdigest()

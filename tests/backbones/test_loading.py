@@ -81,6 +81,8 @@ def test_the_usual_options_say_nothing():
 def test_bad_options_are_told():
     with pytest.raises(BadInput, match="no precision 'bf16'; did you mean 'bfloat16'"):
         load_backbone("mini/vit-masked", precision="bf16")
+    with pytest.raises(BadInput, match="no decoder 'fastest'; did you mean 'fast'"):
+        load_backbone("mini/vit-masked", decoder="fastest")
     with pytest.raises(BadInput, match="not a device; use auto, cpu or cuda:0"):
         load_backbone("mini/vit-masked", device="gpu")
 
@@ -92,3 +94,10 @@ def test_gradients_pass_in_half_precision(images):
     assert grads
     assert all(g.isfinite().all() for g in grads)
     assert {g.dtype for g in grads} == {torch.float32}
+
+
+def test_fast_is_half_precision_only_where_the_processor_has_units_for_it(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert Loading.fast("cpu") == Loading("bfloat16", channels_last=True, decoder="fast")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
+    assert Loading.fast("cpu", compile=True) == Loading("float32", channels_last=True, compile=True, decoder="fast")

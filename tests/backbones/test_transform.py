@@ -1,5 +1,7 @@
 """Preprocessing, pixel for pixel against the libraries that the weights come from."""
 
+import io
+
 import numpy as np
 import open_clip
 import pytest
@@ -9,7 +11,7 @@ from backbench.backbones import Input, Letterbox, Transform
 from backbench.backbones.sources.facts import crop_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 from timm.data import create_transform
 from torchvision.transforms.v2.functional import InterpolationMode
 
@@ -100,6 +102,66 @@ def test_letterbox_keeps_the_whole_image(width, height, size):
     assert white[0, 0]
 
 
+def drawn(width, height, seed=0):
+    """A smooth picture, as photographs are."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def as_jpeg(image):
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=92)
+    return file.getvalue()
+
+
+@settings(max_examples=40)
+@given(
+    width=st.integers(20, 900),
+    height=st.integers(20, 900),
+    size=st.integers(16, 96),
+    crop=st.sampled_from([1.0, 0.9, 0.7, 1.5]),
+    interpolation=st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos"]),
+    fit=st.sampled_from(["crop", "squash", "letterbox"]),
+    mode=st.sampled_from(["RGB", "L"]),
+)
+def test_the_fast_decoder_sees_nearly_the_same(width, height, size, crop, interpolation, fit, mode):
+    input = Input(size=size, mean=MEAN, std=STD, interpolation=interpolation, crop=crop)
+    if fit == "letterbox":
+        plain, fast = (Letterbox.of(input, size, decoder) for decoder in ("pil", "fast"))
+    else:
+        input = input.model_copy(update={"fit": fit})
+        plain, fast = (Transform.of(input, decoder) for decoder in ("pil", "fast"))
+    data = as_jpeg(drawn(width, height).convert(mode))
+    picture = Image.open(io.BytesIO(data))
+    wanted = plain.pixels(picture).int()
+    for image in (data, picture, np.array(picture.convert("RGB"))):
+        found = fast.pixels(image)
+        assert found.shape == wanted.shape
+        assert found.is_contiguous()
+        # Whole pixels move where the nearest one is taken of another grid; all else is a matter of rounding.
+        off = (found.int() - wanted).abs().float()
+        assert off.mean() < (12 if interpolation == "nearest" else 2)
+
+
+def test_the_fast_decoder_takes_large_files_at_a_reduced_scale(monkeypatch):
+    data, scales = as_jpeg(drawn(1600, 1200)), []
+    draft = JpegImagePlugin.JpegImageFile.draft
+    monkeypatch.setattr(
+        JpegImagePlugin.JpegImageFile, "draft", lambda self, *a: [draft(self, *a), scales.append(self.size)][0]
+    )
+    Transform.of(Input(size=128, mean=MEAN, std=STD), "fast").pixels(data)
+    assert scales == [(400, 300)]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "CMYK"])
+def test_the_fast_decoder_refuses_what_it_would_not_decode_alike(kind):
+    file = io.BytesIO()
+    picture = drawn(60, 50)
+    picture.save(file, "PNG") if kind == "PNG" else picture.convert("CMYK").save(file, "JPEG")
+    with pytest.raises(ValueError, match=f"not an RGB or grey JPEG but .*{'PNG' if kind == 'PNG' else 'CMYK'}"):
+        Transform.of(Input(size=32, mean=MEAN, std=STD), "fast").pixels(file.getvalue())
+
+
 def test_identity_tells_transforms_apart():
     base = Input(size=64, mean=MEAN, std=STD)
     changes = [
@@ -110,6 +172,7 @@ def test_identity_tells_transforms_apart():
         {"crop": 0.9},
         {"fit": "squash"},
     ]
-    seen = [Letterbox.of(base, 64).identity]
+    seen = [Letterbox.of(base, 64, decoder).identity for decoder in ("pil", "fast")]
+    seen.append(Transform.of(base, "fast").identity)
     seen += [Transform.of(base.model_copy(update=change)).identity for change in ({}, *changes)]
-    assert len({str(identity) for identity in seen}) == len(changes) + 2
+    assert len({str(identity) for identity in seen}) == len(changes) + 4
