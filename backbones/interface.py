@@ -1,8 +1,9 @@
 """The one interface over every backbone: images in, the asked-for features out."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import log2
 from typing import Any, final
@@ -10,8 +11,9 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from .blocks import Block, find_blocks, spaced
 from .card import BackboneCard, Input
-from .catching import catch
+from .catching import catch, copied
 from .errors import BadInput, NotApplicable, unknown
 from .loading import Loading, told_why_not_compiled
 from .transform import Transform
@@ -78,26 +80,31 @@ class Backbone(nn.Module):
         layers: Sequence[str] = (),
     ) -> Features:
         """Features, in float32, of `images` (B, 3, H, W) out of `transform`. Raises BadInput, NotApplicable."""
-        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-            shape = f"{tuple(images.shape)} {images.dtype}"
-            raise BadInput(f"{self.name}: images must be (B, 3, H, W) floats, got {shape}; see backbone.transform")
         if projection and not self.has_text:
             raise NotApplicable(f"{self.name} has no text tower")
         if maps and not self.levels:
             raise NotApplicable(f"{self.name} has no feature maps")
-        if self.loading.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        # What a compiled pass does inside cannot be seen from outside: named layers come from a plain one.
-        extract = self.extract if layers else self._extract
-        caught: dict[str, Any] = {}
-        with catch(self.body, self._known_layers(layers), caught), self._autocast(images.device.type):
-            try:
-                features = extract(images, embedding=embedding, maps=maps, projection=projection)
-            except (AssertionError, IndexError, RuntimeError, ValueError) as error:
-                self._may_be_the_size(images, error)
-                raise
-        features.layers = caught
+        features = self._run(
+            images, self._known_layers(layers), copied, embedding=embedding, maps=maps, projection=projection
+        )
         return features if self.loading.precision == "float32" else _widened(features)
+
+    @final
+    def pooled_layers(self, images: Tensor) -> dict[str, Tensor]:
+        """{"block.mean": (B, C), "block.cls": (B, C), …} float32: each block's output, the mean over places and, where
+        there is one, the class token; in order of depth. Raises BadInput, NotApplicable without blocks.
+        """
+        pooled = self._through_blocks(images, Block.pooled)
+        return {f"{name}.{pool}": rows for name, pools in pooled.items() for pool, rows in pools.items()}
+
+    @final
+    def layer_tokens(self, images: Tensor, grid: int, layers: int | None = None) -> dict[str, Tensor]:
+        """{"block": (B, C, grid, grid), …} float32: outputs averaged in the cells of a grid, of all blocks, or of so
+        many `layers` at equal distances; by depth.
+
+        Raises BadInput, NotApplicable without blocks, or where one's tokens are not the image row by row.
+        """
+        return self._through_blocks(images, lambda block, output: block.grid(output, grid, images), layers)
 
     @final
     def embed_text(self, texts: Sequence[str]) -> Tensor:
@@ -111,6 +118,7 @@ class Backbone(nn.Module):
     def load_as(self, loading: Loading) -> "Backbone":
         """Itself, from now on computing as `loading` says. Raises Unavailable where torch cannot compile it."""
         self.loading, self._extract = loading, self.extract
+        self.transform = replace(self.transform, decoder=loading.decoder)
         layout = torch.channels_last if loading.channels_last else torch.contiguous_format
         self.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
         if loading.compile:
@@ -145,6 +153,11 @@ class Backbone(nn.Module):
         return tuple(Level(m.shape[1], round(stride)) for m, stride in zip(self._dry.maps, strides, strict=True))
 
     @property
+    def blocks(self) -> list[str]:
+        """Names of the modules whose outputs are the intermediate features, by depth; empty where there are none."""
+        return [block.name for block in self._blocks]
+
+    @property
     def layer_names(self) -> list[str]:
         """Names that `forward(layers=…)` takes."""
         return [name for name, _ in self.body.named_modules() if name]
@@ -166,12 +179,37 @@ class Backbone(nn.Module):
         return sha.hexdigest()
 
     def parameter_groups(self, layer_decay: float = 1.0, weight_decay: float = 0.05) -> list[dict[str, Any]]:
-        """Optimiser groups with `lr_scale` falling by `layer_decay` per depth, no decay on vectors (timm's rule)."""
-        from timm.optim._param_groups import param_groups_layer_decay
+        """Optimiser groups with `lr_scale` falling by `layer_decay` per depth, no decay on vectors (timm's rule).
 
-        return list(param_groups_layer_decay(self.image_tower, weight_decay=weight_decay, layer_decay=layer_decay))
+        Depths are timm's own where the network is timm's, else those of the blocks.
+        """
+        tower = self.image_tower
+        depths = self._depths(tower)
+        plain = tower.no_weight_decay() if hasattr(tower, "no_weight_decay") else ()
+        deepest, groups = max(depths.values(), default=0), dict[tuple[int, float], dict[str, Any]]()
+        for name, parameter in tower.named_parameters():
+            if parameter.requires_grad:
+                depth = depths.get(name, deepest)
+                decay = 0.0 if parameter.ndim < 2 or name in plain else weight_decay
+                group = {"params": [], "weight_decay": decay, "lr_scale": layer_decay ** (deepest - depth)}
+                groups.setdefault((depth, decay), group)["params"].append(parameter)
+        return list(groups.values())
 
     # -- inside --------------------------------------------------------------------------------------------------
+
+    def _depths(self, tower: nn.Module) -> dict[str, int]:
+        """The depth of each parameter by name; what lies between two blocks goes with the one before."""
+        if hasattr(tower, "group_matcher"):
+            from timm.models import group_parameters
+
+            matcher = tower.group_matcher(coarse=False)  # pyright: ignore[reportCallIssue]
+            return dict(group_parameters(tower, matcher, reverse=True))
+        blocks = [self.body.get_submodule(name) for name in self.blocks]
+        within = {id(p): depth + 1 for depth, block in enumerate(blocks) for p in block.parameters()}
+        depth, depths = 0, {}
+        for name, parameter in tower.named_parameters():
+            depths[name] = depth = within.get(id(parameter), depth)
+        return depths
 
     @property
     def _probe_side(self) -> int:
@@ -188,11 +226,60 @@ class Backbone(nn.Module):
 
     @cached_property
     def _dry(self) -> Features:
+        with self._for_evaluation(), torch.no_grad():
+            return self.extract(self._probe, embedding=True, maps=True, projection=False)
+
+    @cached_property
+    def _blocks(self) -> list[Block]:
+        def embed(images: Tensor) -> Tensor | None:
+            return self.extract(images, embedding=True, maps=False, projection=False).embedding
+
+        with self._for_evaluation():
+            return find_blocks(self.body, embed, self._probe, self._dry.maps)
+
+    def _through_blocks(
+        self, images: Tensor, keep: Callable[[Block, Any], Any], count: int | None = None
+    ) -> dict[str, Any]:
+        """What `keep` takes of the output of all blocks, or of `count`, by name, in order of depth."""
+        if not self._blocks:
+            raise NotApplicable(f"{self.name} has no blocks that follow each other")
+        blocks = {block.name: block for block in spaced(self._blocks, count)}
+        return self._run(images, list(blocks), lambda name, output: keep(blocks[name], output), embedding=True).layers
+
+    def _run(
+        self,
+        images: Tensor,
+        layers: Sequence[str],
+        keep: Callable[[str, Any], Any],
+        *,
+        embedding: bool = False,
+        maps: bool = False,
+        projection: bool = False,
+    ) -> Features:
+        """One pass; `keep(name, output)` of each of the `layers` beside what was asked for."""
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            shape = f"{tuple(images.shape)} {images.dtype}"
+            raise BadInput(f"{self.name}: images must be (B, 3, H, W) floats, got {shape}; see backbone.transform")
+        if self.loading.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        # What a compiled pass does inside cannot be seen from outside: named layers come from a plain one.
+        extract = self.extract if layers else self._extract
+        caught: dict[str, Any] = {}
+        with catch(self.body, layers, caught, keep), self._autocast(images.device.type):
+            try:
+                features = extract(images, embedding=embedding, maps=maps, projection=projection)
+            except (AssertionError, IndexError, RuntimeError, ValueError) as error:
+                self._may_be_the_size(images, error)
+                raise
+        features.layers = caught
+        return features
+
+    @contextmanager
+    def _for_evaluation(self) -> Iterator[None]:
         training = self.training
         self.eval()
         try:
-            with torch.no_grad():
-                return self.extract(self._probe, embedding=True, maps=True, projection=False)
+            yield
         finally:
             self.train(training)
 

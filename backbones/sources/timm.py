@@ -18,7 +18,7 @@ from ..hub import weights_from
 from ..interface import Backbone, Features, Level
 from .facts import Facts, pretraining_of
 from .resizing import for_size
-from .tokens import pad_to, pool_tokens
+from .tokens import has_class_token, pad_to, pool_tokens
 
 # Arguments that backbench sets itself, or that would bring weights in by a side door.
 RESERVED = {"pretrained", "num_classes", "in_chans", "features_only", "checkpoint_path", "pretrained_cfg"}
@@ -204,7 +204,7 @@ class TimmBackbone(Backbone):
             raise BadInput(f"{self.name}: pool: {pool!r}: this network pools in no other way than its own; use 'auto'")
         if last.ndim == 4:
             last = last.flatten(1, 2) if getattr(tower, "output_fmt", "") == "NHWC" else last.flatten(2).mT
-        has_cls, also = _has_cls(tower), ("map",) if self._by_attention else ()
+        has_cls, also = has_class_token(tower), ("map",) if self._by_attention else ()
         pool = "mean" if pool == "auto" else pool
         pooled = pool_tokens(last, self._prefix, pool, self.name, cls=has_cls, also=also)
         # A ViT normalises its tokens, or what is pooled of them.
@@ -219,11 +219,7 @@ class TimmBackbone(Backbone):
             return None
         extra = last.shape[1] - maps[-1].shape[-2:].numel() if last.ndim == 3 else 0
         # Fewer tokens than places: merged ones, or the class tokens alone.
-        return max(extra, 0) if extra >= 0 or not _has_cls(self.image_tower) else None
-
-
-def _has_cls(tower: nn.Module) -> bool:
-    return any(name.rpartition(".")[2].startswith("cls_token") for name, _ in tower.named_parameters())
+        return max(extra, 0) if extra >= 0 or not has_class_token(self.image_tower) else None
 
 
 def _stages(tower: nn.Module) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Tokens as maps and as embeddings: what the sources share."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ..errors import BadInput
@@ -12,6 +12,12 @@ def as_map(tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     height, width = grid
     patches = tokens[:, tokens.shape[1] - height * width :]
     return patches.transpose(1, 2).unflatten(2, (height, width)).contiguous()
+
+
+def has_class_token(network: nn.Module) -> bool:
+    """Whether a network learned a class token, by the names that libraries give to it."""
+    known = ("cls_token", "class_token", "class_embedding")
+    return any(part.startswith(known) for name, _ in network.named_parameters() for part in name.split("."))
 
 
 def pad_to(images: Tensor, patch: int) -> Tensor:
