@@ -33,20 +33,20 @@ def cards_of(old: Result, home: Path) -> tuple[BackboneCard, DatasetCard]:
         (backbone, at), (dataset, data_at) = origin["backbone"], origin["dataset"]
         return (
             BackboneCard.model_validate(backbone).model_copy(update={"folder": Path(at)}),
-            DatasetCard.model_validate(dataset).model_copy(update={"folder": Path(data_at)}),
+            DatasetCard.model_validate(dataset).model_copy(update={"folder": Path(data_at), "home": home}),
         )
     try:
-        return find_backbone(old.backbone.name), find_dataset(old.dataset.name)
+        return find_backbone(old.backbone.name), find_dataset(old.dataset.name, home)
     except BadInput as error:
         raise BadInput(f"result {old.id} came from a card that is not here: {error}") from None
 
 
 def open_dataset(card: DatasetCard, kind: Kind, limit: int | None) -> Dataset:
     """The data set of a card, opened once in this process."""
-    return _opened(card.model_dump_json(by_alias=True), str(card.folder), kind, limit)
+    return _opened(card.model_dump_json(by_alias=True), str(card.folder), card.home, kind, limit)
 
 
 @lru_cache(maxsize=8)
-def _opened(card: str, folder: str, kind: Kind, limit: int | None) -> Dataset:
-    loaded = DatasetCard.model_validate_json(card).model_copy(update={"folder": Path(folder)})
+def _opened(card: str, folder: str, home: Path | None, kind: Kind, limit: int | None) -> Dataset:
+    loaded = DatasetCard.model_validate_json(card).model_copy(update={"folder": Path(folder), "home": home})
     return load_dataset(loaded, kind, limit=limit)

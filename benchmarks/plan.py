@@ -102,12 +102,13 @@ def plan(
     """
     columns = []
     for entry in suite.entries:
-        task, card = find_task(entry.task), dataset or find_dataset(entry.dataset)
+        task, card = find_task(entry.task), dataset or find_dataset(entry.dataset, home)
         recipe = settings_of(task.recipe(entry.recipe))
         data = load_dataset(card, task.needs.data)
         task.check_data(data)
         prints = fingerprints(data, task.splits(data), home)
-        column = column_id(task.name, task.version, prints, recipe, limit, [card.classes, card.prompts])
+        naming = card.naming if task.needs.text else [card.classes, card.prompts]
+        column = column_id(task.name, task.version, prints, recipe, limit, naming)
         columns.append((entry, card, recipe, prints, column))
     cells = []
     for backbone in backbones:

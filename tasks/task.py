@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .measure import Measure
     from .predictions import Predictions
 
-Kind = Literal["classification", "detection", "segmentation", "retrieval", "pairs"]
+Kind = Literal["classification", "multilabel", "episodes", "detection", "segmentation", "retrieval", "pairs"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Needs:
     splits: tuple[str, ...] = ("train", "val", "test")
     maps: bool = False
     text: bool = False
+    layers: bool = False
 
 
 class TaskRecipe(Strict):
@@ -101,6 +102,8 @@ class Task:
             raise NotApplicable(f"{backbone.name} has no text tower")
         if self.needs.maps and not backbone.levels:
             raise NotApplicable(f"{backbone.name} has no feature maps")
+        if self.needs.layers and not backbone.blocks:
+            raise NotApplicable(f"{backbone.name} has no blocks that follow each other, so no layers to probe")
 
     def splits(self, data: "Dataset") -> list[str]:
         """Names of the splits of `data` that this task uses."""

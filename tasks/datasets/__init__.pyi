@@ -2,6 +2,7 @@ from .card import DatasetCard as DatasetCard
 from .card import SplitSpec as SplitSpec
 from .dataset import IGNORE as IGNORE
 from .dataset import Dataset as Dataset
+from .dataset import Judgement as Judgement
 from .dataset import Objects as Objects
 from .dataset import Split as Split
 from .registry import find_dataset as find_dataset

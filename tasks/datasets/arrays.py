@@ -21,7 +21,7 @@ def open_arrays(card: DatasetCard, kind: Kind) -> Dataset:
     if not card.classes:
         raise BadInput(f"dataset {card.name}: classes: list the names of the classes, label 0 first")
     builders = {name: partial(_split, card, path) for name, path in files.items()}
-    return Dataset(card.name, kind, card.classes, builders, prompts=card.prompts)
+    return Dataset(card.name, kind, card.classes, builders)
 
 
 def _split(card: DatasetCard, path: Path) -> Split:

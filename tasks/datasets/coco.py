@@ -17,7 +17,8 @@ from ..task import Kind
 from . import rle
 from .card import DatasetCard
 from .dataset import Dataset, Objects, Split
-from .pictures import Pictures, files_digest, picture_size
+from .integrity import content_digest
+from .pictures import Pictures, picture_size
 
 TOLERANCE = 1.0  # pixels by which rounding may carry a box over the edge of its image
 
@@ -65,24 +66,28 @@ class Runs(BaseModel):
 
 
 def open_coco(card: DatasetCard, kind: Kind) -> Dataset:
-    """Splits of an `images` folder and an `annotations` json; serves detection and instance segmentation alike.
+    """Splits of an `images` folder and an `annotations` json: boxes, masks, or (kind pairs) captions.
 
     Categories become 0…C-1 in the order of their ids; the card's `classes`, where given, are their names in that order.
     Raises BadInput naming the file and the annotation.
     """
+    from .captions import coco_captions
+
     for name, spec in card.splits.items():
         if spec.annotations is None or spec.images is None:
             raise BadInput(
                 f"dataset {card.name}: splits.{name}: a COCO split has `images`, a folder, and `annotations`, a json"
             )
+    if kind == "pairs":
+        return Dataset(card.name, kind, (), {name: partial(coco_captions, card, name) for name in card.splits})
     classes = card.classes
     if not classes:
         # Any split's file tells the categories: the smallest is read soonest.
         files = [card.root / str(spec.annotations) for spec in card.splits.values()]
         path = min(files, key=lambda f: f.stat().st_size if f.is_file() else 0)
-        classes = tuple(_categories(path, _read(path)).values())
+        classes = tuple(_categories(path, read_json(path)).values())
     builders = {name: partial(_split, card, name, classes) for name in card.splits}
-    return Dataset(card.name, kind, classes, builders, prompts=card.prompts)
+    return Dataset(card.name, kind, classes, builders)
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class Annotated(Sequence):
 def _split(card: DatasetCard, name: str, classes: tuple[str, ...]) -> Split:
     spec = card.splits[name]
     file, folder = card.root / str(spec.annotations), card.root / str(spec.images)
-    content = _read(file)
+    content = read_json(file)
     categories = _categories(file, content)
     if tuple(categories.values()) != classes:
         raise BadInput(
@@ -121,9 +126,11 @@ def _split(card: DatasetCard, name: str, classes: tuple[str, ...]) -> Split:
         )
     labels = {id: label for label, id in enumerate(categories)}
     pictures = _pictures(file, folder, content)
+    paths = list(pictures.values())
+    digest = content_digest(card, paths, classes, whole=[file])
     sizes = {id: picture_size(path) for id, path in pictures.items()}
     rows: dict[int | str, list[Annotation]] = {id: [] for id in pictures}
-    for annotation in _records(file, content, "annotations", Annotation):
+    for annotation in records(file, content, "annotations", Annotation):
         where = f"{file}: annotation {annotation.id}"
         if annotation.image_id not in rows:
             raise BadInput(f"{where}: image_id {annotation.image_id!r} is not among the images")
@@ -135,8 +142,6 @@ def _split(card: DatasetCard, name: str, classes: tuple[str, ...]) -> Split:
     segments = None
     if any(rows.values()) and all(a.segmentation for found in rows.values() for a in found):
         segments = [[_segment(file, a, sizes[id]) for a in found] for id, found in rows.items()]
-    paths = list(pictures.values())
-    digest = files_digest(paths, whole=[file], says=classes)
     return Split(Pictures(paths), Annotated(objects, segments), digest, [p.stem for p in paths])
 
 
@@ -152,7 +157,8 @@ def _objects(annotations: list[Annotation], labels: dict[int, int], size: tuple[
     )
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a json file. Raises BadInput."""
     try:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:
@@ -164,7 +170,7 @@ def _read(file: Path) -> dict[str, Any]:
     return content
 
 
-def _records(file: Path, content: dict[str, Any], key: str, model: type[Kept]) -> list[Kept]:
+def records(file: Path, content: dict[str, Any], key: str, model: type[Kept]) -> list[Kept]:
     """The records under a key, each with an id of its own."""
     raw = content.get(key)
     if not isinstance(raw, list) or not all(isinstance(r, dict) for r in raw):
@@ -183,19 +189,21 @@ def _records(file: Path, content: dict[str, Any], key: str, model: type[Kept]) -
 
 def _categories(file: Path, content: dict[str, Any]) -> dict[int, str]:
     """Category names by id, in the order of ids."""
-    return {r.id: r.name for r in sorted(_records(file, content, "categories", Category), key=lambda r: r.id)}
+    return {r.id: r.name for r in sorted(records(file, content, "categories", Category), key=lambda r: r.id)}
+
+
+def pictures_of(file: Path, content: dict[str, Any]) -> list[Picture]:
+    """The images of a COCO file in the order of their ids."""
+    return sorted(records(file, content, "images", Picture), key=lambda r: (isinstance(r.id, str), r.id))
 
 
 def _pictures(file: Path, folder: Path, content: dict[str, Any]) -> dict[int | str, Path]:
     """The file of each image id, in the order of ids; none may lie outside the folder."""
     found = {}
-    records = _records(file, content, "images", Picture)
-    for record in sorted(records, key=lambda r: (isinstance(r.id, str), r.id)):
+    for record in pictures_of(file, content):
         path = folder / record.file_name
         if not path.resolve().is_relative_to(folder.resolve()):
             raise BadInput(f"{file}: picture {record.id}: file_name leads out of {folder}: {record.file_name!r}")
-        if not path.is_file():
-            raise BadInput(f"{file}: picture {record.id}: there is no {path}; correct `images` in the card's splits")
         found[record.id] = path
     return found
 

@@ -27,14 +27,27 @@ class Objects:
     size: tuple[int, int] | None = None
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What a query of instance retrieval asks for: ids of the gallery's right answers, and of its images that are
+    `junk` for this query, taken out of the ranking before it is scored."""
+
+    positive: tuple[str, ...]
+    junk: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """Images with their targets, both indexed 0…n-1 and decoded when asked for.
 
-    targets by kind of data set. classification, retrieval: (n,) int64 labels (-1: none of the classes);
-    detection: `Objects` an image; segmentation: (H, W) uint8 classes, 255 ignored; pairs: a list of captions an image.
+    targets by kind of data set. classification, retrieval, episodes: (n,) int64 labels (-1: none of the classes);
+    multilabel: (n, C) int8, 1 present, 0 absent, -1 not known; detection: `Objects` an image; segmentation: (H, W)
+    uint8 classes, 255 ignored; pairs: a list of captions an image.
     `fingerprint`: sha256 of the content. `ids`: a name an image, for messages and predictions.
-    `groups`: (n,) names of what several images may show (one handwritten sample): they are not independent.
+    `groups`: (n,) names of what several images may show (one handwritten sample): they are not independent. For
+    episodes, the episode.
+    `accepted`: an image's right classes where several are (ImageNet ReaL); one without any is not counted.
+    `judgements`: of the queries of a retrieval data set that names answers one by one, instead of by equal labels.
     """
 
     images: Sequence[Image.Image | np.ndarray] | np.ndarray
@@ -42,6 +55,9 @@ class Split:
     fingerprint: str
     ids: Sequence[str] = field(default=())
     groups: np.ndarray | None = None
+    accepted: Sequence[Sequence[int]] | None = None
+    judgements: Sequence[Judgement] | None = None
+    name: str = ""  # data set and split, for people
 
     def __len__(self) -> int:
         return len(self.images)
@@ -61,6 +77,8 @@ class Split:
             fingerprint=fingerprint,
             ids=[self.ids[i] for i in rows] if len(self.ids) else (),
             groups=None if self.groups is None else self.groups[rows],
+            accepted=None if self.accepted is None else [self.accepted[i] for i in rows],
+            judgements=None if self.judgements is None else [self.judgements[i] for i in rows],
         )
 
 
@@ -89,12 +107,17 @@ class Dataset:
         splits: Mapping[str, Callable[[], Split]],
         *,
         prompts: Sequence[str] = ("a photo of a {}.",),
+        descriptions: Mapping[str, Sequence[str]] | None = None,
         limit: int | None = None,
         stamp: Callable[[str], Any] | None = None,
     ):
-        """`stamp(split)`: JSON that changes whenever the split's content may have, found without reading it."""
+        """`stamp(split)`: JSON that changes whenever the split's content may have, found without reading it.
+
+        `prompts` have a place {} for a class's name; `descriptions` say by class name what it looks like.
+        """
         self.name, self.kind, self.classes, self.prompts, self.limit = name, kind, tuple(classes), tuple(prompts), limit
         self.stamp = stamp
+        self.descriptions = {name: list(said) for name, said in (descriptions or {}).items()}
         self._build, self._built = dict(splits), dict[str, Split]()
 
     @property
@@ -106,11 +129,18 @@ class Dataset:
         if name not in self._build:
             raise unknown("split", name, self._build, where=f"dataset {self.name}")
         if name not in self._built:
-            self._built[name] = self._build[name]().take(self.limit)
+            self._built[name] = replace(self._build[name]().take(self.limit), name=f"{self.name}/{name}")
         return self._built[name]
 
     def limited(self, limit: int | None) -> "Dataset":
         """The same data set with at most `limit` examples a split."""
         return Dataset(
-            self.name, self.kind, self.classes, self._build, prompts=self.prompts, limit=limit, stamp=self.stamp
+            self.name,
+            self.kind,
+            self.classes,
+            self._build,
+            prompts=self.prompts,
+            descriptions=self.descriptions,
+            limit=limit,
+            stamp=self.stamp,
         )

@@ -19,11 +19,15 @@ from .card import DatasetCard
 from .dataset import Dataset, Objects, Split
 
 MOST = 4  # digits in a scene of a dense task
+EPISODES, ASKED = 20, 2  # episodes of ten digits, shown once each; queries of each, in two other hands
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How the scenes of one split are composed; `shown` fixes whose handwriting: that many samples, in turn."""
+    """How the scenes of one split are composed.
+
+    `shown` fixes whose handwriting: that many samples, in turn; `role`, the support or the queries of episodes, too.
+    """
 
     pool: str
     count: int
@@ -33,6 +37,7 @@ class Plan:
     shift: str | None = None
     glyph: str = "digit"
     shown: int | None = None
+    role: str | None = None
 
     def scenes(self) -> Scenes:
         """The scenes themselves."""
@@ -42,6 +47,8 @@ class Plan:
             # The same samples for query and gallery, so the choice hangs on the pool alone.
             chosen = np.random.default_rng(len(pool.ids)).permutation(len(pool.ids))[: self.shown]
             samples = np.repeat(chosen, self.count // self.shown)
+        if self.role:
+            samples = _episodes(pool.labels)[self.role]
         return compose(
             pool,
             self.count,
@@ -52,6 +59,15 @@ class Plan:
             glyph=self.glyph,
             samples=samples,
         )
+
+
+def _episodes(labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Places of handwritten samples: (EPISODES * 10,) `support`, and ASKED times as many `query` by other hands."""
+    rng = np.random.default_rng(EPISODES)
+    drawn = [
+        rng.permutation(np.flatnonzero(labels == digit))[: 1 + ASKED] for _ in range(EPISODES) for digit in range(10)
+    ]
+    return {"support": np.array([d[0] for d in drawn]), "query": np.concatenate([d[1:] for d in drawn])}
 
 
 DENSE = {
@@ -69,8 +85,18 @@ PLANS: dict[str, dict[str, Plan]] = {
         "unknown:scribbles": Plan("test", 500, seed=13, glyph="scribble"),
         "unknown:textures": Plan("test", 500, seed=14, digits=(0, 0)),
     },
+    "multilabel": DENSE,  # the same scenes: their embeddings are banked once
     "detection": DENSE,
     "segmentation": DENSE,
+    "pairs": {
+        "train": Plan("train", 3000, seed=10),
+        "val": Plan("val", 500, seed=40),
+        "test": Plan("test", 600, seed=41),
+    },
+    "episodes": {
+        "support": Plan("test", EPISODES * 10, seed=50, role="support"),
+        "query": Plan("test", EPISODES * 10 * ASKED, seed=51, role="query"),
+    },
     "retrieval": {
         "query": Plan("test", 300, seed=30, shown=300),
         "gallery": Plan("test", 900, seed=31, shown=300),
@@ -86,7 +112,7 @@ def open_digit_scenes(card: DatasetCard, kind: Kind) -> Dataset:
     builders: dict[str, Callable[[], Split]] = {
         name: partial(_split, kind, name, plan) for name, plan in PLANS[kind].items()
     }
-    return Dataset(card.name, kind, classes, builders, prompts=card.prompts, stamp=partial(stamp, kind))
+    return Dataset(card.name, kind, classes, builders, stamp=partial(stamp, kind))
 
 
 def stamp(kind: Kind, split: str) -> Any:
@@ -116,7 +142,15 @@ def _split(kind: Kind, name: str, plan: Plan) -> Split:
     ids = [f"{name}-{i:05d}" for i in range(plan.count)]
     # Two scenes of one handwritten sample are not independent; a scene of several digits belongs to no one group.
     groups = made.samples[:, 0] if plan.digits == (1, 1) and plan.glyph == "digit" else None
-    return Split(made.images, _targets(kind, made), fingerprint, ids, groups)
+    if plan.role:
+        groups = np.repeat([f"episode-{i:02d}" for i in range(EPISODES)], plan.count // EPISODES)
+    split = Split(made.images, _targets(kind, made), fingerprint, ids, groups)
+    if kind != "pairs":
+        return split
+    # No two scenes have one caption: which of them it asks for could not be told.
+    rows = np.array(sorted({caption: i for i, caption in reversed(list(enumerate(made.captions)))}.values()))
+    told = hashlib.sha256("\n".join(made.captions).encode()).hexdigest()[:16]
+    return split.rows(rows, f"{fingerprint}:captions-{told}")
 
 
 def _targets(kind: Kind, made: Scenes) -> Any:
@@ -126,6 +160,11 @@ def _targets(kind: Kind, made: Scenes) -> Any:
         # 0 is the ground, digit d has class d + 1; the k-th object is marked k + 1 among the instances.
         classes = np.concatenate([np.zeros((len(made.labels), 1), int), made.labels + 1], axis=1)
         return np.stack([c[i] for c, i in zip(classes, made.instances, strict=True)]).astype(np.uint8)
+    if kind == "pairs":
+        return [[caption] for caption in made.captions]
+    if kind == "multilabel":
+        shown = [np.unique(_objects(made, i).labels) for i in range(len(made.images))]
+        return np.stack([np.isin(np.arange(10), digits) for digits in shown]).astype(np.int8)
     if made.labels.shape[1] == 0:  # bare canvases
         return np.full(len(made.images), -1)
     return made.samples[:, 0] if kind == "retrieval" else made.labels[:, 0]

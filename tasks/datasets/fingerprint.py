@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from ...backbones.errors import BadInput
 from ...backbones.reading import digest
-from .card import DatasetCard
+from .card import ABOUT, DatasetCard
 from .dataset import Dataset
 
 MEMO = "fingerprints.json"
@@ -37,17 +37,17 @@ def file_stamp(card: DatasetCard, split: str) -> Any:
     """What decides a split of files: the card, and the name, size in bytes and date (ns) of every file it names."""
     spec = card.splits[split]
     own = card.splits[spec.from_] if spec.from_ else spec
-    paths = [p for p in (own.images, own.annotations, own.masks, own.list) if p is not None]
-    says = card.model_dump(mode="json", exclude={"name", "prompts", "license", "citation", "description"})
+    paths = dict.fromkeys((*own.files, *spec.files))
+    says = card.model_dump(mode="json", exclude={"name", "prompts", "descriptions", *ABOUT})
     return {"card": says, "root": str(card.root), "files": [f for path in paths for f in _files(card, path)]}
 
 
 def _files(card: DatasetCard, path: str) -> list[tuple[str, int, int]]:
     start = card.root / path
     if not start.exists():
-        raise BadInput(f"dataset {card.name}: {start}: no such file or folder; correct `path` or `splits` on its card")
-    files = [start] if start.is_file() else sorted(p for p in start.rglob("*") if p.is_file())
-    return [(p.relative_to(start).as_posix(), (s := p.stat()).st_size, s.st_mtime_ns) for p in files]
+        raise BadInput(f"dataset {card.name}: {start}: no such file or folder; {card.mend}")
+    names = [start] if start.is_file() else sorted(Path(top) / f for top, _, found in os.walk(start) for f in found)
+    return [(p.relative_to(start).as_posix(), (s := p.stat()).st_size, s.st_mtime_ns) for p in names if p.exists()]
 
 
 def _key(data: Dataset, split: str) -> str | None:

@@ -5,11 +5,12 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 
 from ...backbones.errors import BadInput, Unavailable
 from ...backbones.hub import reachable
@@ -64,23 +65,37 @@ def open_parquet(card: DatasetCard, kind: Kind) -> Dataset:
             raise BadInput(f"dataset {card.name}: splits.{name}: cannot be read as Parquet: {_line(error)}") from None
 
     def content(name: str) -> str:
-        return " ".join(hashlib.sha256(p.read_bytes()).hexdigest() for p in files[name])
+        return " ".join(_file_digest(p) for p in files[name])
 
     return _dataset(card, kind, rows, content)
 
 
 @dataclass(frozen=True)
 class ImageColumn(Sequence):
-    """The images of a table, decoded when asked for."""
+    """The images of a table, decoded when asked for; a broken one raises BadInput with its row."""
 
     rows: Any
     column: str
+    where: str
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index):
-        return self.rows[index][self.column]
+        try:
+            return self.rows[index][self.column]
+        except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+            raise BadInput(f"{self.where}: row {index} cannot be decoded as an image: {_line(error)}") from None
+
+    def encoded(self, index) -> bytes | None:
+        """The image's file as the table holds it; None where it holds a path."""
+        return self._files[int(index)][self.column]["bytes"]
+
+    @cached_property
+    def _files(self) -> Any:
+        from datasets import Image
+
+        return self.rows.cast_column(self.column, Image(decode=False))
 
 
 def _dataset(
@@ -113,9 +128,14 @@ def _dataset(
             raise BadInput(
                 f"dataset {card.name}: classes: {len(classes)} are named, labels are {labels.min()}…{labels.max()}"
             )
+        where = f"dataset {card.name}: splits.{name}"
+        pictures = found.data.column(image)
+        if pictures.null_count:
+            first = pictures.is_null().index(True).as_py()
+            raise BadInput(f"{where}: {pictures.null_count} of {len(found)} rows have no image, such as row {first}")
         sha = hashlib.sha256(f"{content(name)} {image} {label}".encode()).hexdigest()
         ids = [str(i) for i in range(len(found))]
-        return Split(ImageColumn(found.select_columns([image]), image), labels.astype(np.int64), sha, ids)
+        return Split(ImageColumn(found.select_columns([image]), image, where), labels.astype(np.int64), sha, ids)
 
     classes = card.classes
     if not classes:
@@ -123,7 +143,7 @@ def _dataset(
         if not names:
             raise BadInput(f"dataset {card.name}: classes: {label!r} has no names of its own; list them, label 0 first")
         classes = [name.replace("_", " ") for name in names]
-    return Dataset(card.name, kind, classes, {n: partial(build, n) for n in card.splits}, prompts=card.prompts)
+    return Dataset(card.name, kind, classes, {n: partial(build, n) for n in card.splits})
 
 
 def _load(path: str, *, offline: bool, **what: Any) -> Any:
@@ -145,6 +165,11 @@ def _load(path: str, *, offline: bool, **what: Any) -> Any:
         logging.disable(muted)
         if not hidden:
             enable_progress_bars()
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _parquet_files(card: DatasetCard, split: str) -> list[Path]:

@@ -11,7 +11,8 @@ from ...backbones.errors import BadInput
 from ..task import Kind
 from .card import DatasetCard
 from .dataset import IGNORE, Dataset, Split
-from .pictures import Pictures, files_digest, listed, open_picture, picture_size, pictures_in
+from .integrity import content_digest
+from .pictures import Pictures, listed, open_picture, picture_size, pictures_in
 
 
 def open_masks(card: DatasetCard, kind: Kind) -> Dataset:
@@ -25,7 +26,7 @@ def open_masks(card: DatasetCard, kind: Kind) -> Dataset:
                 f"give 0 to {len(card.classes) - 1}, or {IGNORE} to ignore it"
             )
     builders = {name: partial(_split, card, name) for name in card.splits}
-    return Dataset(card.name, kind, card.classes, builders, prompts=card.prompts)
+    return Dataset(card.name, kind, card.classes, builders)
 
 
 def _split(card: DatasetCard, name: str) -> Split:
@@ -33,16 +34,17 @@ def _split(card: DatasetCard, name: str) -> Split:
     if spec.images is None or spec.masks is None:
         raise BadInput(f"dataset {card.name}: splits.{name}: a split of masks has `images` and `masks`, two folders")
     pictures, labels = pictures_in(card.root / spec.images), pictures_in(card.root / spec.masks)
-    ids = listed(card.root / spec.list) if spec.list else sorted(pictures.keys() | labels.keys())
+    ids = [i for file in spec.lists for i in listed(card.root / file)] or sorted(pictures.keys() | labels.keys())
     for stem in ids:
         for folder, found in ((spec.images, pictures), (spec.masks, labels)):
             if stem not in found:
                 raise BadInput(f"{card.root / folder}: there is no {stem!r}; images and masks are matched by stem")
-        if (image := picture_size(pictures[stem])) != (mask := picture_size(labels[stem])):
-            raise BadInput(f"{labels[stem]}: a mask of {mask} for an image of {image} pixels (H, W)")
     images, masks = [pictures[i] for i in ids], [labels[i] for i in ids]
+    digest = content_digest(card, [*images, *masks], [ids, card.classes, sorted(card.label_map.items())])
+    for picture, label in zip(images, masks, strict=True):
+        if (image := picture_size(picture)) != (mask := picture_size(label)):
+            raise BadInput(f"{label}: a mask of {mask} for an image of {image} pixels (H, W)")
     targets = LabelImages(masks, card.label_map, len(card.classes))
-    digest = files_digest(images, whole=masks, says=[card.classes, sorted(card.label_map.items())])
     return Split(Pictures(images), targets, digest, ids)
 
 

@@ -11,7 +11,8 @@ from ...backbones.errors import BadInput, unknown
 from ..task import Kind
 from .card import DatasetCard
 from .dataset import Dataset, Objects, Split
-from .pictures import Pictures, files_digest, listed, picture_size, pictures_in
+from .integrity import content_digest
+from .pictures import Pictures, listed, picture_size, pictures_in
 
 Found = tuple[str, tuple[float, float, float, float], bool]
 """An object as its file has it: class name, box xyxy, whether it is marked difficult."""
@@ -29,7 +30,7 @@ def open_voc(card: DatasetCard, kind: Kind) -> Dataset:
     if not classes:
         raise BadInput(f"dataset {card.name}: no object in any split; check `annotations` in the card's splits")
     builders = {name: partial(_split, card, name, files, classes) for name, files in splits.items()}
-    return Dataset(card.name, kind, classes, builders, prompts=card.prompts)
+    return Dataset(card.name, kind, classes, builders)
 
 
 def _files(card: DatasetCard, name: str) -> dict[str, Path]:
@@ -40,7 +41,7 @@ def _files(card: DatasetCard, name: str) -> dict[str, Path]:
     folder = card.root / spec.annotations
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; correct splits.{name}.annotations of dataset {card.name}")
-    ids = listed(card.root / spec.list) if spec.list else sorted(p.stem for p in folder.glob("*.xml"))
+    ids = [i for file in spec.lists for i in listed(card.root / file)] or sorted(p.stem for p in folder.glob("*.xml"))
     if not ids:
         raise BadInput(f"{folder}: holds no XML file; correct splits.{name}.annotations of dataset {card.name}")
     files = {i: folder / f"{i}.xml" for i in ids}
@@ -57,8 +58,8 @@ def _split(card: DatasetCard, name: str, files: dict[str, Path], classes: tuple[
         if image not in pictures:
             raise BadInput(f"{xml}: there is no image {image!r} in {card.root / str(card.splits[name].images)}")
         paths.append(pictures[image])
+    digest = content_digest(card, paths, [classes, list(files)], whole=list(files.values()))
     targets = [_target(xml, path, classes) for xml, path in zip(files.values(), paths, strict=True)]
-    digest = files_digest(paths, whole=list(files.values()), says=classes)
     return Split(Pictures(paths), targets, digest, list(files))
 
 

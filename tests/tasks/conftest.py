@@ -69,6 +69,11 @@ def dataset(kind="classification"):
     return Dataset("squares", kind, CLASSES, splits, prompts=("a {} square", "{}"))
 
 
+@pytest.fixture(autouse=True)
+def home_of_its_own(home):
+    """What is remembered of image files is not remembered in the home of who runs the tests."""
+
+
 @pytest.fixture
 def make_backbone():
     return Tiny

@@ -110,7 +110,7 @@ def test_the_fingerprint_follows_annotations_and_images(write, tmp_path):
 
 
 WRONG = {
-    "no image file": (lambda c: c["images"][0].update(file_name="c.png"), "a.json: picture 7: there is no"),
+    "no image file": (lambda c: c["images"][0].update(file_name="c.png"), r"1 of 2 images are missing: .*c\.png"),
     "file outside": (lambda c: c["images"][0].update(file_name="../x.png"), "picture 7: file_name leads out of"),
     "unknown image": (lambda c: c["annotations"][0].update(image_id=8), "annotation 1: image_id 8 is not among"),
     "unknown category": (lambda c: c["annotations"][1].update(category_id=5), "annotation 2: category_id 5 is not"),
@@ -170,7 +170,7 @@ def test_other_files_and_cards(write, tmp_path):
     with pytest.raises(BadInput, match=r"a\.json: no such file"):
         opened(card)
     (tmp_path / "images" / "a.png").write_bytes(b"no picture")
-    with pytest.raises(BadInput, match=r"a\.png: cannot be read as an image"):
+    with pytest.raises(BadInput, match=r"1 of 2 images are broken: .*a\.png; mend or remove"):
         opened(write())
     bare = DatasetCard(name="x", kind="detection", source="coco", splits={"train": {"images": "images"}})
     with pytest.raises(BadInput, match=r"splits\.train: a COCO split has `images`, a folder, and `annotations`"):
@@ -194,3 +194,25 @@ def test_any_value_anywhere_is_read_or_refused(write, key, value):
     except BadInput:
         return
     assert all(len(objects.boxes) == len(objects.labels) for objects in targets)
+
+
+def test_captions_of_the_authors_json(write, tmp_path):
+    def told(change=lambda c: None):
+        def captioned(content):
+            content["annotations"] = [
+                {"id": i, "image_id": content["images"][i % 2]["id"], "caption": f"Said {i}."} for i in range(5)
+            ]
+            change(content)
+
+        card = write(captioned)
+        return load_dataset(card.model_copy(update={"kind": ("pairs",)}), "pairs")["train"]
+
+    split = told()
+    assert sorted(len(captions) for captions in split.targets) == [2, 3]
+    assert sorted(caption for captions in split.targets for caption in captions) == [f"Said {i}." for i in range(5)]
+    with pytest.raises(BadInput, match=r"1 images have no caption, such as"):
+        told(lambda c: c["annotations"].__delitem__(slice(1, None, 2)))
+    with pytest.raises(BadInput, match="caption 0: image_id 99 is not among the images"):
+        told(lambda c: c["annotations"][0].update(image_id=99))
+    with pytest.raises(BadInput, match="caption 1: caption: "):
+        told(lambda c: c["annotations"][1].pop("caption"))

@@ -87,68 +87,6 @@ def test_a_kind_that_is_not_served(folders):
         load_dataset(opened, "retrieval")
 
 
-# -- digit-scenes --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["classification", "detection", "segmentation", "retrieval"])
-def test_digit_scenes_are_repeatable_and_differ(kind):
-    data = load_dataset("digit-scenes", kind)
-    some = {"val", "test", "query", "shift:noise", "unknown:scribbles", "unknown:textures"}
-    names = [name for name in data.split_names if name in some]
-    prints = [data[name].fingerprint for name in names]
-    digit_scenes._compose.cache_clear()
-    again = load_dataset("digit-scenes", kind)
-    assert prints == [again[name].fingerprint for name in names]
-    assert len(set(prints)) == len(names)
-    for name in names:
-        split = data[name]
-        assert len(split) == len(split.targets) == len(split.ids) == len(set(split.ids))
-
-
-def test_digit_scenes_for_classification():
-    data = load_dataset("digit-scenes", "classification")
-    for name, count in {"val": 500, "test": 1000, "shift:noise": 500, "unknown:scribbles": 500}.items():
-        split = data[name]
-        assert split.images.shape == (count, 64, 64, 3)
-        expected = {-1} if name.startswith("unknown") else set(range(10))
-        assert set(split.targets.tolist()) == expected
-    assert not set(data["val"].groups) & set(data["test"].groups)  # nobody's handwriting on both sides
-    assert data.classes == ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-    # A shift is of the same scenes.
-    assert (data["shift:noise"].targets[:448] == data["test"].targets[:448]).all()
-
-
-def test_digit_scenes_for_dense_tasks():
-    detection, segmentation = (load_dataset("digit-scenes", kind) for kind in ("detection", "segmentation"))
-    assert segmentation.classes == ("background", *detection.classes)
-    found, semantic = detection["val"], segmentation["val"]
-    assert found.fingerprint == semantic.fingerprint  # the same scenes: their maps are banked once
-    for objects, mask in zip(found.targets, semantic.targets, strict=True):
-        assert mask.shape == (96, 96)
-        assert len(objects.boxes) == len(objects.labels) == len(objects.masks) == len(objects.crowd) > 0
-        painted = np.zeros((96, 96), int)
-        for box, label, shape in zip(objects.boxes, objects.labels, objects.masks, strict=True):
-            rows, columns = np.nonzero(shape)
-            assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-            painted[shape] = label + 1
-        assert (painted == mask).all()
-
-
-def test_digit_scenes_for_retrieval():
-    data = load_dataset("digit-scenes", "retrieval")
-    query, gallery = data["query"], data["gallery"]
-    assert sorted(query.targets) == sorted(set(gallery.targets))
-    assert np.unique(gallery.targets, return_counts=True)[1].tolist() == [3] * 300
-    small = data.limited(50)
-    assert np.isin(small["query"].targets, small["gallery"].targets).mean() > 0.5
-
-
-def test_digit_scenes_has_no_splits_to_set():
-    card = find_dataset("digit-scenes").model_copy(update={"splits": {"train": None}})
-    with pytest.raises(BadInput, match="splits of digit-scenes are fixed"):
-        load_dataset(DatasetCard.model_validate(card.model_dump() | {"splits": {"train": "x"}}), "classification")
-
-
 # -- class folders -------------------------------------------------------------------------------------------------
 
 
@@ -229,14 +167,42 @@ def load_whole(card):
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 60), st.lists(st.floats(0.01, 0.6), min_size=1, max_size=3))
 def test_carving_any_number_by_any_fractions(count, fractions):
-    from backbench.tasks.datasets.registry import _carve
+    from backbench.tasks.datasets.carving import carve
 
     splits = {"train": {"images": "t"}} | {f"s{i}": {"from": "train", "fraction": f} for i, f in enumerate(fractions)}
     card = DatasetCard.model_validate({"kind": "classification", "source": "arrays", "splits": splits})
     whole = Split(np.zeros((count, 1, 1, 3), np.uint8), np.arange(count), "whole", ())
     opened = Dataset("d", "classification", (), {"train": lambda: whole})
-    rows = [r for name in splits for r in _carve(card, opened, name).targets]
+    rows = [r for name in splits for r in carve(card, opened, name).targets]
     assert sorted(rows) == list(range(count))
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.integers(1, 9), st.integers(1, 12), st.randoms())
+def test_the_first_of_each_class_by_name(labels, tenths, most, random):
+    from backbench.tasks.datasets.carving import carve
+
+    names = [f"{i:02d}" for i in range(len(labels))]
+    random.shuffle(names)
+    splits = {"gallery": {"images": "g", "per_class": most}}
+    splits["query"] = {"from": "gallery", "fraction": tenths / 10, "take": "first"}
+    card = DatasetCard.model_validate({"kind": "retrieval", "source": "arrays", "splits": splits})
+    whole = Split(np.zeros((len(labels), 1, 1, 3), np.uint8), np.array(labels), "whole", names)
+    opened = Dataset("d", "retrieval", (), {"gallery": lambda: whole})
+    query, gallery = set(), set()
+    for label in set(labels):
+        own = sorted(name for name, of in zip(names, labels, strict=True) if of == label)[:most]
+        query |= set(own[: len(own) * tenths // 10])
+        gallery |= set(own[len(own) * tenths // 10 :])
+    assert set(carve(card, opened, "query").ids) == query
+    assert set(carve(card, opened, "gallery").ids) == gallery
+
+
+def test_a_class_to_take_from_is_needed(folders):
+    card = DatasetCard(kind=("detection",), source="digit-scenes", splits={"val": {"per_class": 2}})
+    from backbench.tasks.datasets.carving import carve
+
+    with pytest.raises(BadInput, match="need one label an image"):
+        carve(card, load_dataset("digit-scenes", "detection"), "val")
 
 
 # -- arrays --------------------------------------------------------------------------------------------------------
@@ -350,6 +316,27 @@ def test_parquet(tmp_path, hub_cache):
 def test_parquet_that_does_not_fit(tmp_path, hub_cache, change, said):
     with pytest.raises(BadInput, match=said):
         load_dataset(parquet_card(tmp_path, **change), "classification")["train"]
+
+
+def test_broken_and_absent_images_of_a_table_are_named(tmp_path, hub_cache):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    card = parquet_card(tmp_path)
+    table = pq.read_table(tmp_path / "train.parquet")
+    images = table["image"].to_pylist()
+    images[1]["bytes"] = images[1]["bytes"][:40]
+
+    def put(images):
+        column = pa.array(images, table.schema.field("image").type)
+        pq.write_table(table.set_column(0, "image", column), tmp_path / "train.parquet")
+
+    put(images)
+    with pytest.raises(BadInput, match=r"dataset p: splits.train: row 1 cannot be decoded as an image"):
+        load_dataset(card, "classification")["train"].images[1]
+    put([images[0], None, None])
+    with pytest.raises(BadInput, match=r"dataset p: splits.train: 2 of 3 rows have no image, such as row 1"):
+        load_dataset(card, "classification")["train"]
 
 
 def test_parquet_that_is_none(tmp_path, hub_cache):
