@@ -11,17 +11,16 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from ..classification.accuracy import names
 from ..classification.linear_probe import LinearProbeRecipe, chosen_probe, labelled
 from ..measure import Measure
+from ..neighbours import nearest
 from ..task import Needs, Outcome, Scores, Task, percent, percent_error
 from ..threads import one_thread
 from .separation import Separation
 from .splits import rows, together
 
-CHUNK = 1024
 DETECTORS = ("knn", "msp", "energy", "mahalanobis")
 
 
@@ -32,7 +31,7 @@ class OodDetectionRecipe(LinearProbeRecipe):
 
 
 class OodDetection(Task):
-    name, family, version = "ood-detection", "ood", 1
+    name, family, version = "ood-detection", "ood", 2
     needs = Needs(data="classification", splits=("train", "val", "test", "unknown:*"))
     scores = Scores(
         auroc=percent,
@@ -103,10 +102,7 @@ class Mahalanobis:
 
 def kth_cosine(memory: Tensor, queries: Tensor, k: int) -> Tensor:
     """(q,) cosine of each query to its k-th nearest row of the memory; higher is more known."""
-    with one_thread():
-        memory, queries = normalize(memory), normalize(queries)
-        k = min(k, len(memory))
-        return torch.cat([(chunk @ memory.T).topk(k).values[:, -1] for chunk in queries.split(CHUNK)])
+    return nearest(queries, memory, k)[0][:, -1]
 
 
 def reported(data) -> list[str]:

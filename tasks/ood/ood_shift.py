@@ -13,7 +13,7 @@ from .splits import rows, together
 
 
 class OodShift(Task):
-    name, family, version = "ood-shift", "ood", 1
+    name, family, version = "ood-shift", "ood", 2
     needs = Needs(data="classification", splits=("train", "val", "test", "shift:*"))
     scores = Scores(shift_top1=percent, clean_top1=percent, relative_drop=Metric("%", -100.0, 100.0, False))
     Recipe = LinearProbeRecipe
