@@ -23,7 +23,8 @@ LEVEL = 0.05  # of the family-wise error, below which a difference is called rea
 class Difference:
     """`a`, `b`: headline scores (mean over seeds); `difference` = a - b with its 95 % interval, in `unit`.
 
-    `p`: two-sided bootstrap p-value; `p_holm`: the same, corrected for all tasks compared at once.
+    `test`: what gave the two-sided `p`, `mcnemar` (exact) or `bootstrap` (paired); `p_holm`: corrected for all tasks
+    compared at once.
     """
 
     task: str
@@ -37,6 +38,7 @@ class Difference:
     difference: float
     low: float
     high: float
+    test: str
     p: float
     p_holm: float
     seeds_a: int
@@ -70,21 +72,16 @@ def compare(
     return [replace(d, p_holm=p) for d, p in zip(found, corrected, strict=True)]
 
 
-def packaged_data(result: Result) -> "Dataset":
-    """The data of a result, by the name of its packaged card. Raises BadInput when there is none."""
-    return _opened(result.dataset.name, result.dataset.kind, result.dataset.limit)
-
-
 @lru_cache(maxsize=4)  # cells of one data set follow on each other: build it once
-def _opened(name: str, kind: Any, limit: int | None) -> "Dataset":
-    from ..tasks import load_dataset
+def _packaged(name: str, kind: Any, limit: int | None, home: Path) -> "Dataset":
+    from ..tasks import find_dataset, load_dataset
 
-    return load_dataset(name, kind, limit=limit)
+    return load_dataset(find_dataset(name, home), kind, limit=limit)
 
 
-def stored_measure(home: Path, data_of: Callable[[Result], "Dataset"] = packaged_data) -> Callable[[Result], "Measure"]:
-    """For `compare`: measures a result's predictions, kept under `home`, again on `data_of` it. Raises BadInput where
-    predictions or data are gone, or are not what they were."""
+def stored_measure(home: Path, data_of: Callable[[Result], "Dataset"] | None = None) -> Callable[[Result], "Measure"]:
+    """For `compare`: measures a result's predictions, kept under `home`, again on `data_of` it: by default the packaged
+    data set of its name. Raises BadInput where predictions or data are gone, or are not what they were."""
     from ..tasks import find_task, read_predictions
     from ..tasks.datasets.fingerprint import fingerprints
 
@@ -94,7 +91,8 @@ def stored_measure(home: Path, data_of: Callable[[Result], "Dataset"] = packaged
             raise BadInput(f"{path}: no such file, it held the predictions of result {result.id}; {again}")
         if file_digest(path) != result.predictions.sha256:
             raise BadInput(f"{path}: not the predictions that result {result.id} was made from; {again}")
-        data = data_of(result)
+        facts = result.dataset
+        data = data_of(result) if data_of else _packaged(facts.name, facts.kind, facts.limit, home)
         now = fingerprints(data, result.dataset.fingerprints, home)
         if changed := [split for split, mark in result.dataset.fingerprints.items() if now[split] != mark]:
             raise BadInput(f"dataset {data.name}: {changed[0]} is not what result {result.id} was made on; {again}")
@@ -108,6 +106,15 @@ def bootstrap_p(drawn: np.ndarray) -> float:
     never 0 (Davison & Hinkley 1997, §4.2)."""
     tail = min(np.count_nonzero(drawn <= 0), np.count_nonzero(drawn >= 0))
     return float(min(1.0, 2 * (tail + 1) / (len(drawn) + 1)))
+
+
+def mcnemar_p(a: np.ndarray, b: np.ndarray) -> float:
+    """Two-sided p-value that two are right equally often, `a` and `b` (n,) bool on the same examples: the exact test of
+    the examples where only one is (McNemar 1947)."""
+    from scipy.stats import binomtest
+
+    only_a, only_b = np.count_nonzero(a & ~b), np.count_nonzero(b & ~a)
+    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -130,12 +137,14 @@ def _by_protocol(results: Iterable[Result]) -> dict[str, list[Result]]:
 
 def _difference(a: list[Result], b: list[Result], measure_of, seed: int) -> Difference:
     first = a[0]
-    value_a, drawn_a = _headline(a, measure_of, seed, side=0)
-    value_b, drawn_b = _headline(b, measure_of, seed, side=1)
+    measures_a, measures_b = ([measure_of(r) for r in side] for side in (a, b))
+    value_a, drawn_a = _headline(measures_a, first.task.headline, seed, side=0)
+    value_b, drawn_b = _headline(measures_b, first.task.headline, seed, side=1)
     if len(drawn_a) != len(drawn_b):
         raise BadInput(f"{first.task.name}: {len(drawn_a)} and {len(drawn_b)} bootstrap replicates cannot be paired")
     drawn, difference = drawn_a - drawn_b, value_a - value_b
     low, high = np.percentile(drawn, [2.5, 97.5])
+    exact = _counted(measures_a, measures_b)
     return Difference(
         task=first.task.name,
         dataset=first.dataset.name,
@@ -148,14 +157,25 @@ def _difference(a: list[Result], b: list[Result], measure_of, seed: int) -> Diff
         difference=difference,
         low=float(min(low, difference)),
         high=float(max(high, difference)),
-        p=bootstrap_p(drawn),
+        test="bootstrap" if exact is None else "mcnemar",
+        p=bootstrap_p(drawn) if exact is None else exact,
         p_holm=1.0,
         seeds_a=len(a),
         seeds_b=len(b),
     )
 
 
-def _headline(runs: list[Result], measure_of, seed: int, side: int) -> tuple[float, np.ndarray]:
+def _counted(a: list["Measure"], b: list["Measure"]) -> float | None:
+    """McNemar's p-value, where there is one run a side and both count right answers on independent examples."""
+    if len(a) != 1 or len(b) != 1:
+        return None
+    (one,), (other,) = a, b
+    if one.right is None or other.right is None or any(f is not None for f in (one.groups, one.trials)):
+        return None
+    return mcnemar_p(one.right, other.right)
+
+
+def _headline(measures: list["Measure"], headline: str, seed: int, side: int) -> tuple[float, np.ndarray]:
     """Mean over seeds of the headline score, and its (B,) replicates.
 
     The same `seed` draws the same examples for both sides; with several training seeds these are drawn anew in every
@@ -164,11 +184,10 @@ def _headline(runs: list[Result], measure_of, seed: int, side: int) -> tuple[flo
     from ..tasks.measure import replicate
 
     values, replicates = [], []
-    for r in runs:
-        measure = measure_of(r)
+    for measure in measures:
         scores = measure.scores(np.ones(measure.examples))
-        values.append(scores[r.task.headline])
-        replicates.append(replicate(measure, seed)[:, list(scores).index(r.task.headline)])
+        values.append(scores[headline])
+        replicates.append(replicate(measure, seed)[:, list(scores).index(headline)])
     table = np.array(replicates)  # (seeds, B)
-    picked = np.random.default_rng([seed, side]).integers(0, len(runs), table.shape)
+    picked = np.random.default_rng([seed, side]).integers(0, len(measures), table.shape)
     return float(np.mean(values)), np.take_along_axis(table, picked, axis=0).mean(axis=0)

@@ -11,11 +11,16 @@ class Measure:
     """`scores(weights)` for weights (n,) ≥ 0, one an example; all ones gives the scores that are reported.
 
     `groups` (n,) names examples that stand or fall together (several pictures of one thing): they are resampled as one.
+    `trials` (n,) names the repetition an example belongs to, where all was done several times over (few-shot draws):
+    resampled as wholes too, crossed with the groups, so that an interval holds luck in both.
+    `right` (n,) bool, where the headline is the share of examples that are: a paired test may count them.
     """
 
     examples: int
     scores: Callable[[np.ndarray], dict[str, float]]
     groups: np.ndarray | None = None
+    trials: np.ndarray | None = None
+    right: np.ndarray | None = None
     replicates: int = 1000
 
 
@@ -43,13 +48,31 @@ def estimate(measure: Measure, seed: int = 0) -> dict[str, Estimate]:
 
 
 def replicate(measure: Measure, seed: int = 0) -> np.ndarray:
-    """(replicates, scores): the scores at bootstrap weights; the same seed draws the same examples for any backbone."""
+    """(replicates, scores): the scores at bootstrap weights; the same seed draws the same examples for any backbone.
+
+    With trials it is the pigeonhole bootstrap (Owen 2007): groups and trials are drawn apart, their weights multiplied.
+    """
     rng = np.random.default_rng(seed)
-    groups = measure.groups
-    groups = np.arange(measure.examples) if groups is None else np.unique(groups, return_inverse=True)[1]
-    count = int(groups.max()) + 1
+    count, group = _positions(measure.groups, measure.examples)
+    trials, trial = (1, None) if measure.trials is None else _positions(measure.trials, measure.examples)
     rows = []
     for _ in range(measure.replicates):
-        drawn = np.bincount(rng.integers(0, count, count), minlength=count)
-        rows.append(list(measure.scores(drawn[groups].astype(float)).values()))
+        weights = _drawn(rng, count, count)[group]
+        if trial is not None:
+            # Of a handful, one less is drawn than there are: that makes the variance unbiased (Rao and Wu 1988).
+            weights = weights * _drawn(rng, trials, max(1, trials - 1))[trial]
+        rows.append(list(measure.scores(weights).values()))
     return np.array(rows)
+
+
+def _positions(names: np.ndarray | None, examples: int) -> tuple[int, np.ndarray | slice]:
+    """How many different names there are, and which of them each example has; without names each has its own."""
+    if names is None:
+        return examples, slice(None)
+    different, positions = np.unique(names, return_inverse=True)
+    return len(different), positions
+
+
+def _drawn(rng: np.random.Generator, count: int, draws: int) -> np.ndarray:
+    """(count,) how often each of `count` came up in `draws` draws with replacement."""
+    return np.bincount(rng.integers(0, count, draws), minlength=count).astype(float)

@@ -4,12 +4,14 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+import torch
 from backbench.backbones import BadInput
 from backbench.backbones.card import file_digest
 from backbench.leaderboard import Result, compare, comparison
 from backbench.tasks import Dataset, Split, write_predictions
+from backbench.tasks.classification.accuracy import ranked
 from backbench.tasks.measure import Measure
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=7)
@@ -31,6 +33,17 @@ def test_holm_agrees_with_statsmodels():
         assert comparison.holm(p) == pytest.approx(multitest.multipletests(p, method="holm")[1], abs=1e-15)
 
 
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60))
+def test_mcnemar_agrees_with_statsmodels(pairs):
+    contingency_tables = pytest.importorskip("statsmodels.stats.contingency_tables", reason="needs statsmodels")
+    a, b = np.array(pairs).T
+    table = [[np.sum(a & b), np.sum(a & ~b)], [np.sum(~a & b), np.sum(~a & ~b)]]
+    expected = contingency_tables.mcnemar(table, exact=True).pvalue if (a != b).any() else 1
+    assert comparison.mcnemar_p(a, b) == pytest.approx(min(1, expected), abs=1e-12)
+    assert comparison.mcnemar_p(b, a) == comparison.mcnemar_p(a, b)
+
+
 @given(st.lists(st.sampled_from([-2.0, -1.0, 0.0, 1.0, 2.0]), min_size=1, max_size=30))
 def test_bootstrap_p_counts_both_tails_and_is_never_zero(drawn):
     below, above = sum(d <= 0 for d in drawn), sum(d >= 0 for d in drawn)
@@ -39,12 +52,13 @@ def test_bootstrap_p_counts_both_tails_and_is_never_zero(drawn):
     assert expected > 0
 
 
-def accuracy(correct, replicates=400):
+def accuracy(correct, replicates=400, **facts):
     """The measure of top-1 accuracy in percent of examples that were `correct` (n,) or not."""
     return Measure(
         examples=len(correct),
         scores=lambda w: {"loss": 0.0, "top1": 100 * float(np.average(correct, weights=w))},
         replicates=replicates,
+        **facts,
     )
 
 
@@ -77,6 +91,58 @@ def test_a_real_difference_is_found(result, measure_of, examples):
     separate = 100 * np.sqrt((np.var(examples["mini/a"]) + np.var(examples["mini/b"])) / 500)
     assert (d.high - d.low) / (2 * 1.96) == pytest.approx(paired, rel=0.15)
     assert separate > 2 * paired
+
+
+def counted(examples, **facts):
+    """As `measure_of`, of measures that tell who is right."""
+    return lambda r: accuracy(examples[r.backbone.name], right=examples[r.backbone.name] > 0, **facts)
+
+
+def test_right_answers_of_independent_examples_are_counted(result, examples):
+    (d,) = compare([result("mini/a")], [result("mini/b")], counted(examples))
+    assert d.test == "mcnemar"
+    assert d.p == pytest.approx(2 * 0.5**40)  # all 40 disagreements fall to one side
+    (bootstrapped,) = compare([result("mini/a")], [result("mini/b")], lambda r: accuracy(examples[r.backbone.name]))
+    assert bootstrapped.test == "bootstrap"
+    assert (d.difference, d.low, d.high) == (bootstrapped.difference, bootstrapped.low, bootstrapped.high)
+    (same,) = compare([result("mini/a")], [result("mini/same")], counted(examples))
+    assert (same.p, same.better) == (1, None)
+
+
+def test_what_is_not_independent_is_not_counted(result, examples):
+    ours, theirs = [result("mini/a", seed=s) for s in range(2)], [result("mini/c", seed=s) for s in range(2)]
+    pairs, halves = np.arange(500) // 2, np.arange(500) % 2
+    for facts in ({"groups": pairs}, {"groups": pairs, "trials": halves}):
+        (d,) = compare(ours[:1], theirs[:1], counted(examples, **facts))
+        assert d.test == "bootstrap"
+    (d,) = compare(ours, theirs, counted(examples))  # two seeds a side
+    assert (d.test, d.seeds_a) == ("bootstrap", 2)
+
+
+def two_networks(rng, examples, groups, ahead):
+    """Who is right on examples of which some share what makes them hard; the first network is `ahead` of the second."""
+    group = np.arange(examples) % groups
+    hard = rng.normal(size=groups)[group]
+    return [(hard + skill + rng.normal(size=examples) > 0).astype(float) for skill in (0.8 + ahead, 0.8)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("groups", "ahead"), [(300, 0.0), (300, 0.3), (60, 0.0), (60, 0.3)])
+def test_paired_intervals_cover_and_p_values_hold_their_level(result, groups, ahead):
+    """300 examples, on their own or five of a group; 400 simulated comparisons each."""
+    rng = np.random.default_rng(groups)
+    truth = 100 * np.subtract(*two_networks(rng, 1_000_000, 1_000_000, ahead)).mean()
+    facts = {} if groups == 300 else {"groups": np.arange(300) % groups}
+    found = []
+    for _ in range(400):
+        right = dict(zip(("mini/a", "mini/b"), two_networks(rng, 300, groups, ahead), strict=True))
+        found += compare([result("mini/a")], [result("mini/b")], counted(right, **facts))
+    assert {d.test for d in found} == {"mcnemar" if groups == 300 else "bootstrap"}
+    assert 0.91 <= np.mean([d.low <= truth <= d.high for d in found]) <= 0.98
+    if ahead:
+        assert np.mean([d.p < 0.05 for d in found]) > 0.25  # power
+    else:
+        assert np.mean([d.p < 0.05 for d in found]) <= 0.08
 
 
 def test_equal_scores_are_not_told_apart(result, measure_of):
@@ -149,7 +215,7 @@ def stored(content, tmp_path):
     results = []
     for name, best in (("mini/a", [0, 1, 1, 0]), ("mini/b", [0, 1, 0, 1])):
         path = f"runs/{name}/predictions.parquet"
-        columns = {"id": np.array(["0", "1", "2", "3"], dtype=object), "classes": np.array([[c, 1 - c] for c in best])}
+        columns = ranked(torch.eye(2, dtype=torch.double)[best], data["test"])
         write_predictions(columns, tmp_path / path)
         file = {"path": path, "sha256": file_digest(tmp_path / path), "rows": 4}
         whole = content(name, "knn")
