@@ -1,0 +1,92 @@
+"""Any backbone of the registry as a module of mmdet's and mmseg's models: `type: backbench.Backbone`."""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ...backbones import Backbone, BadInput, NotApplicable, load_backbone
+from ..detection.pyramid import pyramid_over
+from .gate import openmmlab
+
+SCOPE = "backbench"
+
+
+class FeatureMaps(nn.Module):
+    """Registered as `Backbone`: normalised images (B, 3, H, W) → a tuple of feature maps (B, C, h, w), fine to coarse.
+
+    A plain module and not mmengine's: its `init_weights` would initialise pretrained networks anew.
+    """
+
+    def __init__(
+        self,
+        backbone: "str | Path | Backbone",
+        levels: Sequence[int] | None = None,
+        frozen: bool = False,
+        norm_eval: bool = False,
+    ):
+        """`backbone`: a name, a card's path, or one that is loaded; `levels`: places of the maps wanted, default all.
+
+        `frozen`: nothing is learned, the network stays as in evaluation; `norm_eval`: only BatchNorm's statistics do.
+        Raises BadInput, NotApplicable.
+        """
+        super().__init__()
+        self.network = load_backbone(backbone)
+        if not self.network.levels:
+            raise NotApplicable(f"{self.network.name} has no feature maps")
+        self.levels = tuple(range(len(self.network.levels)) if levels is None else levels)
+        self.frozen, self.norm_eval = frozen, norm_eval
+        self.network.requires_grad_(not frozen)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The maps of `levels`."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            maps = self.network(images, embedding=False, maps=True).maps
+        return tuple(maps[level] for level in self.levels)
+
+    def train(self, mode: bool = True) -> "FeatureMaps":
+        """Training mode, but for what stays frozen."""
+        super().train(mode)
+        for module in self.modules():
+            if self.frozen or (self.norm_eval and isinstance(module, _BatchNorm)):
+                module.training = False
+        return self
+
+
+class Pyramid(nn.Module):
+    """Registered as `Pyramid`, a neck: the detection tasks' own pyramids, over one map or maps of any strides.
+
+    Fits square batches of `size` pixels; `extra` coarser levels, each every second place of the one before.
+    """
+
+    def __init__(
+        self, shapes: Sequence[tuple[int, int]], size: int, strides: Sequence[int], width: int, extra: int = 0
+    ):
+        """`shapes`: channels and side of each map, for images of `size` pixels."""
+        super().__init__()
+        self.pyramid, self.extra = pyramid_over(shapes, size, strides, width), extra
+        self.size, self.sides = size, [(side, side) for _, side in shapes]
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Feature maps [(B, C, h, w), …] → (B, width, h, w) at each of `strides`, then `extra`. Raises BadInput."""
+        if (sides := [tuple(m.shape[-2:]) for m in maps]) != self.sides:
+            # They would be resampled, and boxes be off by the factor between.
+            raise BadInput(f"images must be padded to {self.size} x {self.size}: maps are {sides}, not {self.sides}")
+        levels = list(self.pyramid(maps).values())
+        for _ in range(self.extra):
+            levels.append(F.max_pool2d(levels[-1], kernel_size=1, stride=2))
+        return tuple(levels)
+
+
+@cache
+def register() -> None:
+    """Makes `type: backbench.Backbone` and `backbench.Pyramid` known to mmdet and mmseg. Raises Unavailable."""
+    registry: Any = openmmlab("mmengine.registry")
+    ours = registry.Registry("model", parent=registry.MODELS, scope=SCOPE)
+    ours.register_module(name="Backbone", module=FeatureMaps)
+    ours.register_module(name="Pyramid", module=Pyramid)
