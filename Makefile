@@ -43,7 +43,7 @@ $(VENV)/.core: pyproject.toml docker/constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.test: pyproject.toml docker/constraints.txt | $(VENV)/bin/python
 	@echo "installing backbench with its test tools into $(VENV) (about 6 GB with torch, a few minutes)"
-	$(PIP) -e ".[test]"
+	$(PIP) -e ".[test,openmmlab]"
 	@touch $@ $(VENV)/.core
 
 clean:

@@ -69,7 +69,7 @@ def test_how_a_network_computes_changes_the_id(home, tiny):
 
 def test_a_default_written_out_is_the_same_cell(home, tiny):
     home.mkdir()
-    assert ids(home, str(tiny), settings={"temperature": 0.07}) == ids(home, str(tiny))
+    assert ids(home, str(tiny), settings={"temperature": [0.02, 0.07, 0.2]}) == ids(home, str(tiny))
 
 
 def test_a_changed_weight_file_is_another_backbone(home, tmp_path):
