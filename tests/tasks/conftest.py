@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from backbench.backbones import Backbone, BackboneCard, Features, Input
-from backbench.tasks import Bank, Context, Dataset, Split
+from backbench.tasks import Bank, Context, Dataset, Split, load_dataset
 from torch import nn
 
 CLASSES = ("red", "green", "blue", "grey")
@@ -92,3 +92,16 @@ def squares_data():
 @pytest.fixture
 def context(tmp_path):
     return Context(Bank(tmp_path / "features"), tmp_path)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The first few hundred scenes of each split."""
+    whole, sizes = load_dataset("digit-scenes", "classification"), {"train": 600, "val": 150, "test": 250}
+
+    def part(name, count):
+        split = whole[name]
+        images = [split.images[i] for i in range(count)]
+        return Split(images, np.asarray(split.targets)[:count], f"{name}-{count}", split.ids[:count])
+
+    return Dataset("digits", "classification", whole.classes, {n: partial(part, n, k) for n, k in sizes.items()})

@@ -1,7 +1,5 @@
 """Layer-wise probes against scikit-learn's ridge, and what their scores and curve mean."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,6 @@ from backbench.tasks import (
     Split,
     estimate,
     find_task,
-    load_dataset,
     read_predictions,
     write_predictions,
 )
@@ -31,19 +28,6 @@ def vit():
 def context(tmp_path_factory):
     folder = tmp_path_factory.mktemp("features")
     return Context(Bank(folder), folder)
-
-
-@pytest.fixture(scope="module")
-def digits():
-    """The first few hundred scenes of each split."""
-    whole, sizes = load_dataset("digit-scenes", "classification"), {"train": 600, "val": 150, "test": 250}
-
-    def part(name, count):
-        split = whole[name]
-        images = [split.images[i] for i in range(count)]
-        return Split(images, np.asarray(split.targets)[:count], f"{name}-{count}", split.ids[:count])
-
-    return Dataset("digits", "classification", whole.classes, {n: partial(part, n, k) for n, k in sizes.items()})
 
 
 def predictions_of(layers, ids, depths, chosen, predicted):

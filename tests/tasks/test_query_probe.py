@@ -1,31 +1,16 @@
 """Query probes: what attention over tokens can find that their mean cannot, and which blocks are looked at."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
 from backbench.backbones import load_backbone
 from backbench.backbones.blocks import spaced
-from backbench.tasks import Dataset, Split, find_task, load_dataset
+from backbench.tasks import Dataset, Split, find_task
 from backbench.tasks.classification.query_probe import Queries
 from torch import nn
 
 TASK = find_task("query-probe")
 GRID, WIDTH = 4, 8
-
-
-@pytest.fixture(scope="module")
-def digits():
-    """The first few hundred scenes of each split."""
-    whole, sizes = load_dataset("digit-scenes", "classification"), {"train": 600, "val": 150, "test": 250}
-
-    def part(name, count):
-        split = whole[name]
-        images = [split.images[i] for i in range(count)]
-        return Split(images, np.asarray(split.targets)[:count], f"{name}-{count}", split.ids[:count])
-
-    return Dataset("digits", "classification", whole.classes, {n: partial(part, n, k) for n, k in sizes.items()})
 
 
 class Given:

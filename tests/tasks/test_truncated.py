@@ -1,29 +1,14 @@
 """Truncated embeddings: k-NN on the first dimensions, against scikit-learn."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
 from backbench.backbones import BadInput, load_backbone
-from backbench.tasks import Dataset, Split, find_task, load_dataset
+from backbench.tasks import Dataset, Split, find_task
 from sklearn.neighbors import KNeighborsClassifier
 
 TASK = find_task("truncated")
 WIDTH = 64
-
-
-@pytest.fixture(scope="module")
-def digits():
-    """The first few hundred scenes of each split."""
-    whole, sizes = load_dataset("digit-scenes", "classification"), {"train": 600, "val": 150, "test": 250}
-
-    def part(name, count):
-        split = whole[name]
-        images = [split.images[i] for i in range(count)]
-        return Split(images, np.asarray(split.targets)[:count], f"{name}-{count}", split.ids[:count])
-
-    return Dataset("digits", "classification", whole.classes, {n: partial(part, n, k) for n, k in sizes.items()})
 
 
 class Given:
