@@ -12,6 +12,9 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.model_selection import PredefinedSplit
 from sklearn.preprocessing import StandardScaler
 
+# LogisticRegressionCV starts each strength at the solution of the last one, as we do; most of the time of either goes
+# into the matrix products of the passes.
+BARS = {"scikit-learn, cold grid": 10.0, "LogisticRegressionCV": 3.5}
 CLASSES, WIDTH = 100, 384
 DRAWN = {"train": 50_000, "val": 5_000, "test": 10_000}
 
@@ -82,17 +85,21 @@ def test_sweep_of_the_linear_probe(features, interleaved, report):
         theirs = objective(fit.coef_, fit.intercept_, scaled, y, c)
         above.append(objective(probe.weight.numpy(), probe.bias.numpy(), scaled, y, c) / theirs - 1)
         converged += int(fit.n_iter_[0] < fit.max_iter)
-    for name, theirs, used in (
-        ("scikit-learn, cold grid", cold, seconds[1]),
-        ("LogisticRegressionCV", own, seconds[2]),
-    ):
+    for name, theirs, used in zip(BARS, (cold, own), seconds[1:], strict=True):
         held = (
             f"top-1 {100 * accuracy:.2f} and {100 * theirs['accuracy']:.2f}; step {ours['best']} and {theirs['best']}; "
             f"objective at most {max(above):.1e} above ({converged} of 45 converged)"
         )
-        report(measure="sweep of 45 strengths", against=name, ours=seconds[0], theirs=used, bar="≥ 5x", held=held)
-    for theirs in (cold, own):
+        report(
+            measure="sweep of 45 strengths",
+            against=name,
+            ours=seconds[0],
+            theirs=used,
+            bar=f"≥ {BARS[name]:g}x",
+            held=held,
+        )
+    for name, theirs, used in zip(BARS, (cold, own), seconds[1:], strict=True):
+        assert used >= BARS[name] * seconds[0]
         assert accuracy >= theirs["accuracy"] - 0.001
         assert abs(ours["best"] - theirs["best"]) <= 1
     assert max(above) <= 1e-4
-    assert min(seconds[1:]) >= 5 * seconds[0]
