@@ -1,4 +1,4 @@
-"""The feature bank: every image goes through a network once, ever; frozen tasks read memory-mapped files.
+"""The feature bank: no features are ever computed twice; frozen tasks read memory-mapped files.
 
 An entry is a folder `<key[:2]>/<key>` with one safetensors file a tensor and an index, which holds what the key was
 made of and the sha256 of each shard of rows. It grows beside its place, a durable shard at a time, and is moved there

@@ -94,12 +94,12 @@ class Design:
             yield torch.sub(x, mean, out=room[: len(x)]), y
 
     def chunks(self, weight: Tensor, bias: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(features, logits (m, C), targets) of some rows at a time, for `weight` (C, r) over the axes; see `back`."""
+        """(features, logits (C, m), targets) of some rows at a time, for `weight` (C, r) over the axes; see `back`."""
         if self.held is None:
             weight = (weight @ self.axes.T) / self.scale
-        weight, bias = weight.to(self.dtype).T.contiguous(), bias.to(self.dtype)
+        weight, bias = weight.to(self.dtype), bias.to(self.dtype)[:, None]
         for x, y in self.rows_as_read():
-            yield x, torch.addmm(bias, x, weight), y
+            yield x, torch.addmm(bias, weight, x.T), y
 
     def rows_as_read(self) -> Iterator[Part]:
         """Features and targets of some rows at a time: their coordinates, or centred only where these are not held."""

@@ -22,26 +22,26 @@ MEMORY = 20  # pairs of L-BFGS
 NEVER = -1e4  # the logit of a class without examples
 
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Callable[[], Tensor]]]
-"""Logits and targets of some rows → sum of the loss, its gradient by the logits, and its mean curvature if called."""
+"""Logits (C, n) and targets of some rows → sum of the loss, its gradient by the logits, its curvature if called."""
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
-    """Of one class out of all: logits (n, C), labels (n,)."""
-    top, own = logits.amax(dim=1, keepdim=True), logits.gather(1, y[:, None])
+    """Of one class out of all: logits (C, n), labels (n,)."""
+    top, own = logits.amax(dim=0), logits.gather(0, y[None])[0]
     chances = (logits - top).exp_()  # once: most of what a pass takes beside its two matrix products
-    total = chances.sum(1, keepdim=True)
+    total = chances.sum(0)
     chances /= total
     loss = (total.log() + top - own).sum(dtype=torch.double)
-    residual = chances.scatter_add(1, y[:, None], chances.new_full((len(y), 1), -1.0))
-    return loss, residual, lambda: chances.sum(0).diag() - chances.T @ chances
+    residual = chances.scatter_add(0, y[None], chances.new_full((1, len(y)), -1.0))
+    return loss, residual, lambda: chances.sum(1).diag() - chances @ chances.T
 
 
 def binary(logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Callable[[], Tensor]]:
-    """Of each label by itself: logits (n, L), targets (n, L) of 1, 0 and -1 for not known."""
-    known, yes = (y >= 0).to(logits.dtype), (y > 0).to(logits.dtype)
+    """Of each label by itself: logits (L, n), targets (n, L) of 1, 0 and -1 for not known."""
+    known, yes = (y.T >= 0).to(logits.dtype), (y.T > 0).to(logits.dtype)
     loss = ((softplus(logits) - yes * logits) * known).sum(dtype=torch.double)
     chances = logits.sigmoid()
-    return loss, (chances - yes) * known, lambda: (chances * (1 - chances) * known).sum(0).diag()
+    return loss, (chances - yes) * known, lambda: (chances * (1 - chances) * known).sum(1).diag()
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,8 @@ class Path:
             y = names[y] if y.ndim == 1 else y[:, self.learnt]
             part, residual, curved = self.loss(logits, y)
             loss += float(part)
-            gradient += residual.T @ x
-            bias += residual.sum(0, dtype=torch.double)
+            gradient += residual @ x
+            bias += residual.sum(1, dtype=torch.double)
             if known is None:
                 curvature += curved()
         gradient = torch.cat([self.design.back(gradient), bias[:, None]], dim=1) / self.design.rows

@@ -10,6 +10,15 @@ from backbench.tasks import Bank, Context, Dataset, Split, load_dataset
 from torch import nn
 
 CLASSES = ("red", "green", "blue", "grey")
+MOBILENET = """\
+source: timm
+model: mobilenetv2_100
+model_args: {{pad_type: same}}
+checkpoint: {root}/weights/mobilenetv2_100_imagenet/mobilenetv2_100_224_fp16.pth
+input: {{size: 224, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}}
+pretraining: {{method: supervised, data: imagenet-1k}}
+license: apache-2.0
+"""
 
 
 class Tiny(Backbone):
@@ -105,3 +114,11 @@ def digits():
         return Split(images, np.asarray(split.targets)[:count], f"{name}-{count}", split.ids[:count])
 
     return Dataset("digits", "classification", whole.classes, {n: partial(part, n, k) for n, k in sizes.items()})
+
+
+@pytest.fixture
+def mobilenet(real_data, tmp_path):
+    """Path of a card of MobileNetV2 with its real ImageNet weights."""
+    path = tmp_path / "mobilenetv2.yaml"
+    path.write_text(MOBILENET.format(root=real_data))
+    return path

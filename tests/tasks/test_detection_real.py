@@ -6,15 +6,6 @@ from backbench.tasks import estimate, find_task, load_dataset
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
-MOBILENET = """\
-source: timm
-model: mobilenetv2_100
-model_args: {{pad_type: same}}
-checkpoint: {root}/weights/mobilenetv2_100_imagenet/mobilenetv2_100_224_fp16.pth
-input: {{size: 224, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}}
-pretraining: {{method: supervised, data: imagenet-1k}}
-license: apache-2.0
-"""
 UNTRAINED = """\
 source: timm
 model: mobilenetv2_100
@@ -72,16 +63,16 @@ def run(task, backbone, data, context, **settings):
 
 
 @pytest.mark.parametrize("task", ["detection", "instance-segmentation"])
-def test_coco_for_one_epoch(card, context, task):
-    backbone = load_backbone(find_backbone(card(MOBILENET, "mobilenetv2")))
+def test_coco_for_one_epoch(mobilenet, card, context, task):
+    backbone = load_backbone(find_backbone(mobilenet))
     data = load_dataset(card(COCO, "coco"), "detection")
     assert (len(data["train"]), len(data["test"]), len(data.classes)) == (56, 49, 80)
     found = run(task, backbone, data, context, epochs=1)
     assert 0 <= found["ap"].low <= found["ap"].value <= found["ap50"].value
 
 
-def test_blood_cells_for_one_epoch_and_for_some(card, context):
-    backbone = load_backbone(find_backbone(card(MOBILENET, "mobilenetv2")))
+def test_blood_cells_for_one_epoch_and_for_some(mobilenet, card, context):
+    backbone = load_backbone(find_backbone(mobilenet))
     data = load_dataset(card(CELLS, "cells"), "detection")
     assert data.classes == ("Platelets", "RBC", "WBC")
     once = run("detection", backbone, data, context, epochs=1)
@@ -90,9 +81,9 @@ def test_blood_cells_for_one_epoch_and_for_some(card, context):
     assert longer["ap50"].value > 40
 
 
-def test_trimaps_of_pets(card, context):
+def test_trimaps_of_pets(mobilenet, card, context):
     data = load_dataset(card(TRIMAPS, "pets"), "segmentation")
-    real = run("semantic-segmentation", load_backbone(find_backbone(card(MOBILENET, "mobilenetv2"))), data, context)
+    real = run("semantic-segmentation", load_backbone(find_backbone(mobilenet)), data, context)
     untrained = run("semantic-segmentation", load_backbone(find_backbone(card(UNTRAINED, "untrained"))), data, context)
     assert real["miou"].low > untrained["miou"].high
     assert real["miou"].value > 75

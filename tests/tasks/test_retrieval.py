@@ -281,15 +281,6 @@ def test_what_is_stored_does_not_grow_with_the_gallery(make_backbone, context):
 
 # -- real images ---------------------------------------------------------------------------------------------------
 
-BACKBONE = """\
-source: timm
-model: mobilenetv2_100
-model_args: {{pad_type: same}}
-checkpoint: {root}/weights/mobilenetv2_100_imagenet/mobilenetv2_100_224_fp16.pth
-input: {{size: 224, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}}
-pretraining: {{method: supervised, data: imagenet-1k}}
-license: apache-2.0
-"""
 EDGES = """\
 kind: retrieval
 source: imagefolder
@@ -300,11 +291,10 @@ license: CC-BY-4.0
 
 
 @pytest.mark.real
-def test_real_drawings_find_their_like(real_data, tmp_path, context):
+def test_real_drawings_find_their_like(mobilenet, real_data, tmp_path, context):
     """A gallery alone, with features learnt from photographs: far better than chance, and as scikit-learn has it."""
-    for name, text in {"net": BACKBONE, "data": EDGES}.items():
-        (tmp_path / f"{name}.yaml").write_text(text.format(root=real_data))
-    backbone = load_backbone(find_backbone(tmp_path / "net.yaml"))
+    (tmp_path / "data.yaml").write_text(EDGES.format(root=real_data))
+    backbone = load_backbone(find_backbone(mobilenet))
     data = load_dataset(tmp_path / "data.yaml", "retrieval")
     predictions = TASK.run(backbone, data, TASK.recipe(), context).predictions
     unit, labels = normalize(context.embeddings(backbone, data["gallery"]).double()).numpy(), data["gallery"].targets
