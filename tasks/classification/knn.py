@@ -23,6 +23,11 @@ class KnnRecipe(TaskRecipe):
     k: tuple[PositiveInt, ...] = Field(default=(5, 10, 20, 50, 100, 200), min_length=1)
     temperature: tuple[PositiveFloat, ...] = Field(default=(0.02, 0.07, 0.2), min_length=1)
 
+    @property
+    def settings(self) -> list[tuple[int, float]]:
+        """All of k and temperature; of equally good ones the first: the fewest neighbours, then the evenest vote."""
+        return [(k, t) for k in sorted(self.k) for t in sorted(self.temperature, reverse=True)]
+
     @field_validator("k", "temperature", mode="before")
     @classmethod
     def _alone(cls, value):
@@ -39,15 +44,13 @@ class Knn(Task):
         (train, y_train), (val, y_val) = (
             labelled(context.embeddings(backbone, data[name]), data[name]) for name in ("train", "val")
         )
-        # Of equally good settings the first: the fewest neighbours, then the evenest vote.
-        settings = [(k, t) for k in sorted(recipe.k) for t in sorted(recipe.temperature, reverse=True)]
-        right = dict.fromkeys(settings, 0)
+        right = dict.fromkeys(recipe.settings, 0)
         for queries, labels in zip(val.split(CHUNK), y_val.split(CHUNK), strict=True):
             cosines, rows = nearest(queries, train, max(recipe.k))
-            for k, t in settings:
+            for k, t in recipe.settings:
                 shares = vote(cosines, y_train[rows], len(data.classes), k, t)
                 right[k, t] += int((shares.argmax(dim=1) == labels).sum())
-        best = k, t = max(settings, key=lambda setting: right[setting])
+        best = k, t = max(right, key=lambda setting: right[setting])
         y, shares = torch.cat([y_train, y_val]), []
         for queries in context.embeddings(backbone, data["test"]).split(CHUNK):
             cosines, rows = nearest(queries, [train, val], k)

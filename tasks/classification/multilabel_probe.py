@@ -7,14 +7,14 @@ the test data has only present or only absent is left out of the means.
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..datasets import Split
-from ..logistic import Path
 from ..measure import Measure
 from ..predictions import Predictions
 from ..task import Needs, Outcome, Scores, Task, percent
 from .accuracy import check_ids, names
-from .linear_probe import LinearProbeRecipe
+from .linear_probe import LinearProbeRecipe, best_probe
 
 
 class MultilabelProbe(Task):
@@ -27,24 +27,20 @@ class MultilabelProbe(Task):
         train, val = (
             (context.embeddings(backbone, data[name]), torch.as_tensor(data[name].targets)) for name in ("train", "val")
         )
-        strengths, best, highest, probe = sorted(recipe.c), 0.0, -1.0, None
-        for step, (c, tried) in enumerate(
-            zip(strengths, Path([train], len(data.classes)).probes(strengths, recipe.iterations), strict=True)
-        ):
-            found = Ranking(tried.logits(val[0]).numpy(), val[1].numpy())(np.ones(len(val[0])))
-            if (score := found.get("mean_auroc", 0.0)) > highest:  # of equals, the strongest penalty
-                best, highest, probe = c, score, tried
-            context.progress("fitting the probe", step + 1, len(strengths) + 1)
-        (probe,) = Path([train, val], len(data.classes)).probes([best], recipe.iterations, start=probe)
-        context.progress("fitting the probe", len(strengths) + 1, len(strengths) + 1)
+        probe, c, highest = best_probe(train, val, len(data.classes), mean_auroc, recipe, context)
         test = data["test"]
         logits = probe.logits(context.embeddings(backbone, test)).numpy()
         scored = len(Ranking(logits, np.asarray(test.targets)).labels)
-        chosen = {"c": best, "val_mean_auroc": highest, "labels_scored": scored}
+        chosen = {"c": c, "val_mean_auroc": highest, "labels_scored": scored}
         return Outcome({"id": names(test), "logits": logits.astype(np.float32)}, chosen)
 
     def measure(self, predictions, data):
         return ranking(predictions, data["test"])
+
+
+def mean_auroc(logits: Tensor, targets: Tensor) -> float:
+    """Mean over labels, in percent; 0 where none can be scored."""
+    return Ranking(logits.numpy(), targets.numpy())(np.ones(len(logits))).get("mean_auroc", 0.0)
 
 
 def ranking(predictions: Predictions, split: Split) -> Measure:

@@ -32,8 +32,6 @@ class Truncated(Task):
             labelled(context.embeddings(backbone, data[name]), data[name]) for name in ("train", "val")
         )
         test = context.embeddings(backbone, data["test"])
-        # Of equally good settings the first: the fewest neighbours, then the evenest vote.
-        settings = [(k, t) for k in sorted(recipe.k) for t in sorted(recipe.temperature, reverse=True)]
         columns, chosen = {"id": names(data["test"])}, {}
         for step, (name, part) in enumerate(PARTS.items()):
             first = slice(0, max(1, round(train.shape[1] / part)))
@@ -43,8 +41,8 @@ class Truncated(Task):
                 voted = labels[rows]
                 return [vote(cosines, voted, len(data.classes), k, t).argmax(dim=1) for k, t in settings]
 
-            right = [(found == y_val).sum() for found in answers(val, train, y_train, settings)]
-            best = settings[int(torch.stack(right).argmax())]
+            right = [(found == y_val).sum() for found in answers(val, train, y_train, recipe.settings)]
+            best = recipe.settings[int(torch.stack(right).argmax())]
             both, labels = torch.cat([train, val]), torch.cat([y_train, y_val])
             columns[name] = answers(test, both, labels, [best])[0].numpy().astype(np.int32)
             chosen[name] = {"dimensions": first.stop, "k": best[0], "temperature": best[1]}
