@@ -11,6 +11,7 @@ from ..task import Kind
 from .card import DatasetCard
 from .coco import Record, pictures_of, read_json, records
 from .dataset import Dataset, Split
+from .faults import Faults
 from .integrity import content_digest
 from .pictures import Pictures
 
@@ -63,7 +64,7 @@ def _karpathy(card: DatasetCard, name: str) -> Split:
             raise unknown("split", split, there, where=f"dataset {card.name}: splits.{name}.split")
     chosen = [image for image in every if image.split in wanted]
     files = {f"{image.filepath}/{image.filename}".lstrip("/"): [s.raw for s in image.sentences] for image in chosen}
-    return _with_captions(card, folder, files)
+    return _with_captions(card, name, folder, files)
 
 
 def coco_captions(card: DatasetCard, name: str) -> Split:
@@ -72,19 +73,20 @@ def coco_captions(card: DatasetCard, name: str) -> Split:
     file, folder = card.root / str(spec.annotations), card.root / str(spec.images)
     content = read_json(file)
     pictures = {one.id: one.file_name for one in pictures_of(file, content)}
-    told: dict[str, list[str]] = {name: [] for name in pictures.values()}
+    told: dict[str, list[str]] = {file_name: [] for file_name in pictures.values()}
     for caption in records(file, content, "annotations", Caption):
         if caption.image_id not in pictures:
             raise BadInput(f"{file}: caption {caption.id}: image_id {caption.image_id!r} is not among the images")
         told[pictures[caption.image_id]].append(caption.caption)
-    if silent := [name for name, captions in told.items() if not captions]:
+    if silent := [file_name for file_name, captions in told.items() if not captions]:
         raise BadInput(f"{file}: {len(silent)} images have no caption, such as {silent[0]!r}")
-    return _with_captions(card, folder, told)
+    return _with_captions(card, name, folder, told)
 
 
-def _with_captions(card: DatasetCard, folder: Path, told: dict[str, list[str]]) -> Split:
+def _with_captions(card: DatasetCard, name: str, folder: Path, told: dict[str, list[str]]) -> Split:
     paths = [folder / name for name in told]
     if outside := [p for p in paths if not p.resolve().is_relative_to(folder.resolve())]:
         raise BadInput(f"dataset {card.name}: {outside[0]} leads out of {folder}")
-    captions = list(told.values())
-    return Split(Pictures(paths), captions, content_digest(card, paths, [list(told), captions]), list(told))
+    faults, ids, captions = Faults(card, name), list(told), list(told.values())
+    digest = content_digest(faults, ids, paths, [ids, captions])
+    return faults.spare(Split(Pictures(paths), captions, digest, ids))

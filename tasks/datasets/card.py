@@ -23,6 +23,8 @@ Source = Literal[
     "parquet",
     "omniglot",
     "revisited",
+    "cityscapes",
+    "combined",
 ]
 ABOUT = {"license", "citation", "description", "protocol", "homepage", "prepare"}
 """Keys of a card that are for people: they decide neither what is read nor what is asked."""
@@ -34,8 +36,9 @@ class SplitSpec(Strict):
     `images`: a folder. `annotations`: a COCO json, a folder of VOC xml, a ground truth. `masks`: a folder of label
     images. `list`: a file that lists images; for `lists` tables, which are joined by their first columns.
     `where`: only rows of a table with one of these values in a column. `split`: a split name within the source.
-    `from` + `fraction`: no files of its own, but that part of another split: spread `even`ly, or the `first` of each
-    class. `per_class`: at most so many images a class, the first by name.
+    `card`: for `combined`, the other data set whose split it is. `from` + `fraction`: no files of its own, but that
+    part of another split: spread `even`ly, the `first` of each class, or whole `groups` (patients, cities).
+    `per_class`: at most so many images a class, the first by name.
     `accepted`: a json of all right classes of each image, as ImageNet ReaL has it.
     `size`: how many images its authors count.
     """
@@ -45,10 +48,11 @@ class SplitSpec(Strict):
     masks: str | None = None
     list: str | tuple[str, ...] | None = None
     where: dict[str, str | tuple[str, ...]] = Field(default={})
+    card: str | None = None
     split: str | None = None
     from_: str | None = Field(default=None, alias="from")
     fraction: float | None = Field(default=None, gt=0, lt=1)
-    take: Literal["even", "first"] = "even"
+    take: Literal["even", "first", "groups"] = "even"
     per_class: int | None = Field(default=None, gt=0)
     accepted: str | None = None
     size: int | None = Field(default=None, gt=0)
@@ -101,6 +105,7 @@ class DatasetCard(Strict):
     value_map: dict[str, dict[str, int]] = Field(
         default={}, description='multilabel lists: class, or "*" for all → text in the file → 1, 0 or -1 (not known)'
     )
+    strict: bool = Field(default=True, description="whether faulty images and annotations are refused, or left out")
     license: str | None = None
     citation: str | None = None
     description: str | None = None

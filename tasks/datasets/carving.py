@@ -17,7 +17,7 @@ from .dataset import Dataset, Split
 def carve(card: DatasetCard, opened: Dataset, name: str) -> Split:
     """One split as its card wants it, of the splits that a reader opened.
 
-    Each `from` takes its part of what earlier ones left: evenly spread, or the first of each class.
+    Each `from` takes its part of what earlier ones left: evenly spread, the first of each class, or whole groups.
     """
     spec = card.splits[name]
     source = spec.from_ or name
@@ -25,7 +25,7 @@ def carve(card: DatasetCard, opened: Dataset, name: str) -> Split:
     rest = np.arange(len(whole))
     for other, cut in card.splits.items():
         if cut.from_ == source and cut.fraction:
-            places = _first(whole, rest, cut.fraction) if cut.take == "first" else _even(whole, rest, cut.fraction)
+            places = WAYS[cut.take](whole, rest, cut.fraction)
             if other == name:
                 rest = rest[places]
                 break
@@ -35,8 +35,13 @@ def carve(card: DatasetCard, opened: Dataset, name: str) -> Split:
 
 
 def _even(whole: Split, rest: np.ndarray, fraction: float) -> np.ndarray:
-    count = min(len(rest), round(fraction * len(whole)))
-    return ((np.arange(count) + 0.5) * len(rest) / max(count, 1)).astype(int)
+    return _spread(round(fraction * len(whole)), len(rest))
+
+
+def _spread(count: int, total: int) -> np.ndarray:
+    """So many of 0…total-1, evenly spread."""
+    count = min(count, total)
+    return ((np.arange(count) + 0.5) * total / max(count, 1)).astype(int)
 
 
 def _first(whole: Split, rest: np.ndarray, fraction: float) -> np.ndarray:
@@ -44,6 +49,20 @@ def _first(whole: Split, rest: np.ndarray, fraction: float) -> np.ndarray:
     _, group, sizes = np.unique(_labels(whole), return_inverse=True, return_counts=True)
     ordinal = _ordinal(group[rest], [whole.ids[i] for i in rest])
     return np.flatnonzero(ordinal < np.floor(fraction * sizes + 1e-9)[group[rest]])  # 0.2 of 5 is 1, whatever rounds
+
+
+def _groups(whole: Split, rest: np.ndarray, fraction: float) -> np.ndarray:
+    """Places in `rest` of that part of the groups, evenly spread by name, so that no group is in two splits."""
+    if whole.groups is None:
+        raise BadInput(
+            "splits: `take: groups` needs groups of images, which `pattern` or `columns` may tell; leave it out"
+        )
+    names, group = np.unique(whole.groups[rest], return_inverse=True)
+    taken = _spread(round(fraction * len(np.unique(whole.groups))), len(names))
+    return np.flatnonzero(np.isin(group, taken))
+
+
+WAYS = {"even": _even, "first": _first, "groups": _groups}
 
 
 def _labels(split: Split) -> np.ndarray:
@@ -78,7 +97,7 @@ def _accepting(card: DatasetCard, name: str, split: Split, classes: Sequence[str
         content = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{path}: cannot be read as json: {error}") from None
-    names = [Path(i).name for i in split.ids]
+    names = [Path(str(i)).name for i in split.ids]
     if isinstance(content, list):
         if len(content) != len(split):
             raise BadInput(f"{path}: tells of {len(content)} images, split {name} of {card.name} has {len(split)}")

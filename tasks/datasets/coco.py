@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..task import Kind
 from . import rle
 from .card import DatasetCard
 from .dataset import Dataset, Objects, Split
+from .faults import Faults
 from .integrity import content_digest
 from .pictures import Pictures, picture_size
 
@@ -73,6 +75,8 @@ def open_coco(card: DatasetCard, kind: Kind) -> Dataset:
     """
     from .captions import coco_captions
 
+    if not card.splits:
+        raise BadInput(f"dataset {card.name}: splits: a COCO split has `images`, a folder, and `annotations`, a json")
     for name, spec in card.splits.items():
         if spec.annotations is None or spec.images is None:
             raise BadInput(
@@ -80,14 +84,13 @@ def open_coco(card: DatasetCard, kind: Kind) -> Dataset:
             )
     if kind == "pairs":
         return Dataset(card.name, kind, (), {name: partial(coco_captions, card, name) for name in card.splits})
-    classes = card.classes
-    if not classes:
-        # Any split's file tells the categories: the smallest is read soonest.
-        files = [card.root / str(spec.annotations) for spec in card.splits.values()]
-        path = min(files, key=lambda f: f.stat().st_size if f.is_file() else 0)
-        classes = tuple(_categories(path, read_json(path)).values())
-    builders = {name: partial(_split, card, name, classes) for name in card.splits}
-    return Dataset(card.name, kind, classes, builders)
+    # Any split's file tells the categories: of those that are there the smallest is read soonest.
+    files = [card.root / str(spec.annotations) for spec in card.splits.values()]
+    path = min(files, key=lambda f: f.stat().st_size if f.is_file() else math.inf)
+    categories = _categories(path, read_json(path))
+    classes, ids = card.classes or tuple(categories.values()), tuple(categories)
+    builders = {name: partial(_split, card, name, classes, ids) for name in card.splits}
+    return Dataset(card.name, kind, classes, builders, category_ids=ids)
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Annotated(Sequence):
     """The objects of each image, masks decoded when asked for; `segments` None where the data set has only boxes."""
 
     objects: Sequence[Objects]
-    segments: Sequence[Sequence[dict]] | None
+    segments: Sequence[Sequence[Any]] | None
 
     def __len__(self) -> int:
         return len(self.objects)
@@ -115,37 +118,46 @@ class Annotated(Sequence):
         )
 
 
-def _split(card: DatasetCard, name: str, classes: tuple[str, ...]) -> Split:
+def _split(card: DatasetCard, name: str, classes: tuple[str, ...], ids: tuple[int, ...]) -> Split:
     spec = card.splits[name]
     file, folder = card.root / str(spec.annotations), card.root / str(spec.images)
     content = read_json(file)
     categories = _categories(file, content)
-    if tuple(categories.values()) != classes:
+    if (tuple(categories.values()), tuple(categories)) != (classes, ids):
         raise BadInput(
-            f"{file}: its categories differ from the {len(classes)} classes of dataset {card.name} or their order"
+            f"{file}: its categories differ from the {len(classes)} classes of dataset {card.name}, their order or ids"
         )
     labels = {id: label for label, id in enumerate(categories)}
-    pictures = _pictures(file, folder, content)
+    faults = Faults(card, name)
+    pictures = _pictures(file, folder, content, faults)
     paths = list(pictures.values())
-    digest = content_digest(card, paths, classes, whole=[file])
-    sizes = {id: picture_size(path) for id, path in pictures.items()}
-    rows: dict[int | str, list[Annotation]] = {id: [] for id in pictures}
-    for annotation in records(file, content, "annotations", Annotation):
+    digest = content_digest(faults, list(pictures), paths, classes, whole=[file])
+    sizes: dict[int | str, tuple[int, int]] = {}
+    for id, path in pictures.items():
+        if not faults.spoiled(id):
+            with faults.of("image", id):
+                sizes[id] = picture_size(path)
+    rows: dict[int | str, list[tuple[Annotation, dict | None]]] = {id: [] for id in pictures}
+    for annotation in records(file, content, "annotations", Annotation, faults):
         where = f"{file}: annotation {annotation.id}"
-        if annotation.image_id not in rows:
-            raise BadInput(f"{where}: image_id {annotation.image_id!r} is not among the images")
-        if annotation.category_id not in labels:
-            raise BadInput(f"{where}: category_id {annotation.category_id!r} is not among the categories")
-        box = _box(where, annotation.bbox, sizes[annotation.image_id])
-        rows[annotation.image_id].append(annotation.model_copy(update={"bbox": box}))
-    objects = [_objects(found, labels, sizes[id]) for id, found in rows.items()]
-    segments = None
-    if any(rows.values()) and all(a.segmentation for found in rows.values() for a in found):
-        segments = [[_segment(file, a, sizes[id]) for a in found] for id, found in rows.items()]
-    return Split(Pictures(paths), Annotated(objects, segments), digest, [p.stem for p in paths])
+        with faults.of("annotation", annotation.id):
+            if annotation.image_id not in sizes:
+                why = "was left out" if faults.spoiled(annotation.image_id) else "is not among the images"
+                raise BadInput(f"{where}: image_id {annotation.image_id!r} {why}")
+            if annotation.category_id not in labels:
+                raise BadInput(f"{where}: category_id {annotation.category_id!r} is not among the categories")
+            size = sizes[annotation.image_id]
+            boxed = annotation.model_copy(update={"bbox": _box(where, annotation.bbox, size)})
+            segment = _segment(where, annotation.segmentation, size) if annotation.segmentation else None
+            rows[annotation.image_id].append((boxed, segment))
+    objects = [_objects([a for a, _ in found], labels, sizes.get(id)) for id, found in rows.items()]
+    segments = [[segment for _, segment in found] for found in rows.values()]
+    if not any(segments) or any(segment is None for found in segments for segment in found):
+        segments = None
+    return faults.spare(Split(Pictures(paths), Annotated(objects, segments), digest, list(pictures)))
 
 
-def _objects(annotations: list[Annotation], labels: dict[int, int], size: tuple[int, int]) -> Objects:
+def _objects(annotations: list[Annotation], labels: dict[int, int], size: tuple[int, int] | None) -> Objects:
     boxes = np.array([a.bbox for a in annotations], np.float64).reshape(-1, 4)
     areas = [boxes[i, 2] * boxes[i, 3] if a.area is None else a.area for i, a in enumerate(annotations)]
     return Objects(
@@ -170,19 +182,25 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def records(file: Path, content: dict[str, Any], key: str, model: type[Kept]) -> list[Kept]:
-    """The records under a key, each with an id of its own."""
+def records(
+    file: Path, content: dict[str, Any], key: str, model: type[Kept], faults: Faults | None = None
+) -> list[Kept]:
+    """The records under a key, each with an id of its own; what is wrong with one is among `faults`, or refused."""
     raw = content.get(key)
     if not isinstance(raw, list) or not all(isinstance(r, dict) for r in raw):
         raise BadInput(f"{file}: {key!r} is a list of objects in a COCO file; this one has none")
-    found: dict[int | str, Kept] = {}
+    kind, found = key.removesuffix("s"), dict[int | str, Kept]()
+    if faults and kind != "image":
+        faults.seen[kind] += len(raw)
     for number, one in enumerate(raw):
-        name = f"{model.__name__.lower()} {one['id']}" if isinstance(one.get("id"), int | str) else f"{key}[{number}]"
-        record = validate(one, model, where=f"{file}: {name}"[:500])
-        if record.id in found:
-            raise BadInput(f"{file}: {key}: id {record.id} is given twice")
-        found[record.id] = record
-    if not found and key != "annotations":
+        place, told = f"{key}[{number}]", isinstance(one.get("id"), int | str)
+        name = f"{model.__name__.lower()} {one['id']}" if told else place
+        with faults.of(kind, place) if faults else nullcontext():
+            record = validate(one, model, where=f"{file}: {name}"[:500])
+            if record.id in found:
+                raise BadInput(f"{file}: {key}: id {record.id} is given twice")
+            found[record.id] = record
+    if not raw and key != "annotations":
         raise BadInput(f"{file}: has no {key}")
     return list(found.values())
 
@@ -192,15 +210,15 @@ def _categories(file: Path, content: dict[str, Any]) -> dict[int, str]:
     return {r.id: r.name for r in sorted(records(file, content, "categories", Category), key=lambda r: r.id)}
 
 
-def pictures_of(file: Path, content: dict[str, Any]) -> list[Picture]:
+def pictures_of(file: Path, content: dict[str, Any], faults: Faults | None = None) -> list[Picture]:
     """The images of a COCO file in the order of their ids."""
-    return sorted(records(file, content, "images", Picture), key=lambda r: (isinstance(r.id, str), r.id))
+    return sorted(records(file, content, "images", Picture, faults), key=lambda r: (isinstance(r.id, str), r.id))
 
 
-def _pictures(file: Path, folder: Path, content: dict[str, Any]) -> dict[int | str, Path]:
+def _pictures(file: Path, folder: Path, content: dict[str, Any], faults: Faults) -> dict[int | str, Path]:
     """The file of each image id, in the order of ids; none may lie outside the folder."""
     found = {}
-    for record in pictures_of(file, content):
+    for record in pictures_of(file, content, faults):
         path = folder / record.file_name
         if not path.resolve().is_relative_to(folder.resolve()):
             raise BadInput(f"{file}: picture {record.id}: file_name leads out of {folder}: {record.file_name!r}")
@@ -227,11 +245,11 @@ def _box(where: str, box: list[float], size: tuple[int, int]) -> list[float]:
     )
 
 
-def _segment(file: Path, annotation: Annotation, size: tuple[int, int]) -> dict:
+def _segment(where: str, segment: Any, size: tuple[int, int]) -> dict:
     """A segmentation of either form as compressed run lengths."""
     from faster_coco_eval.core import mask as coco_mask
 
-    where, segment = f"{file}: annotation {annotation.id}: segmentation", annotation.segmentation
+    where = f"{where}: segmentation"
     if isinstance(segment, dict):
         runs = validate(segment, Runs, where=where)
         if tuple(runs.size) != size:
@@ -249,12 +267,13 @@ def _segment(file: Path, annotation: Annotation, size: tuple[int, int]) -> dict:
         raise BadInput(f"{where}: polygons or run lengths, got {type(segment).__name__}")
     furthest = 2 * max(size)
     for polygon in segment:
-        if not _numbers(polygon) or len(polygon) < 6 or len(polygon) % 2 or max(map(abs, polygon)) > furthest:
+        if not _points(polygon, furthest):
             raise BadInput(f"{where}: a polygon is x, y of three or more points near the image")
     return coco_mask.merge(coco_mask.frPyObjects([[float(v) for v in p] for p in segment], *size))  # pyright: ignore
 
 
-def _numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values
-    )
+def _points(polygon: Any, furthest: int) -> bool:
+    """Whether this is a list of x, y of three or more points, none of them so far from the origin."""
+    if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+        return False
+    return {int, float} >= set(map(type, polygon)) and all(-furthest <= v <= furthest for v in polygon)

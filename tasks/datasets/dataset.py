@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...backbones.errors import unknown
+from ...backbones.errors import BadInput, unknown
 
 IGNORE = 255  # the label of semantic masks that is never scored
 
@@ -43,20 +43,23 @@ class Split:
     targets by kind of data set. classification, retrieval, episodes: (n,) int64 labels (-1: none of the classes);
     multilabel: (n, C) int8, 1 present, 0 absent, -1 not known; detection: `Objects` an image; segmentation: (H, W)
     uint8 classes, 255 ignored; pairs: a list of captions an image.
-    `fingerprint`: sha256 of the content. `ids`: a name an image, for messages and predictions.
+    `fingerprint`: sha256 of the content. `ids`: what the data set calls each image, for messages and predictions.
     `groups`: (n,) names of what several images may show (one handwritten sample): they are not independent. For
     episodes, the episode.
     `accepted`: an image's right classes where several are (ImageNet ReaL); one without any is not counted.
     `judgements`: of the queries of a retrieval data set that names answers one by one, instead of by equal labels.
+    `left_out`: a line for each image or annotation that a lenient reading left out; `told`: what was said of them.
     """
 
     images: Sequence[Image.Image | np.ndarray] | np.ndarray
     targets: Any
     fingerprint: str
-    ids: Sequence[str] = field(default=())
+    ids: Sequence[str | int] = field(default=())
     groups: np.ndarray | None = None
     accepted: Sequence[Sequence[int]] | None = None
     judgements: Sequence[Judgement] | None = None
+    left_out: Sequence[str] = ()
+    told: str = ""
     name: str = ""  # data set and split, for people
 
     def __len__(self) -> int:
@@ -109,14 +112,17 @@ class Dataset:
         prompts: Sequence[str] = ("a photo of a {}.",),
         descriptions: Mapping[str, Sequence[str]] | None = None,
         limit: int | None = None,
+        category_ids: Sequence[int] | None = None,
         stamp: Callable[[str], Any] | None = None,
     ):
         """`stamp(split)`: JSON that changes whenever the split's content may have, found without reading it.
 
         `prompts` have a place {} for a class's name; `descriptions` say by class name what it looks like.
+        `category_ids`: the number by which the data set's own files call each class, 1…C unless they say.
         """
         self.name, self.kind, self.classes, self.prompts, self.limit = name, kind, tuple(classes), tuple(prompts), limit
         self.stamp = stamp
+        self.category_ids = tuple(range(1, len(self.classes) + 1) if category_ids is None else category_ids)
         self.descriptions = {name: list(said) for name, said in (descriptions or {}).items()}
         self._build, self._built = dict(splits), dict[str, Split]()
 
@@ -129,7 +135,10 @@ class Dataset:
         if name not in self._build:
             raise unknown("split", name, self._build, where=f"dataset {self.name}")
         if name not in self._built:
-            self._built[name] = replace(self._build[name]().take(self.limit), name=f"{self.name}/{name}")
+            split = self._build[name]().take(self.limit)
+            if not len(split):
+                raise BadInput(f"dataset {self.name}: split {name} is empty; correct what its card says of it")
+            self._built[name] = replace(split, name=f"{self.name}/{name}")
         return self._built[name]
 
     def limited(self, limit: int | None) -> "Dataset":
@@ -142,5 +151,6 @@ class Dataset:
             prompts=self.prompts,
             descriptions=self.descriptions,
             limit=limit,
+            category_ids=self.category_ids,
             stamp=self.stamp,
         )

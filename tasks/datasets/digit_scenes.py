@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -75,19 +75,20 @@ DENSE = {
     "val": Plan("val", 100, seed=21, size=96, digits=(1, MOST)),
     "test": Plan("test", 300, seed=22, size=96, digits=(1, MOST)),
 }
+# Twins of test scenes (same seed): what differs between two scores is the shift, not the sample.
+TWINS = {f"shift:{name}": replace(DENSE["test"], shift=name) for name in SHIFTS}
 PLANS: dict[str, dict[str, Plan]] = {
     "classification": {
         "train": Plan("train", 3000, seed=10),
         "val": Plan("val", 500, seed=11),
         "test": Plan("test", 1000, seed=12),
-        # Twins of test scenes (same seed): what differs between two accuracies is the shift, not the sample.
         **{f"shift:{name}": Plan("test", 500, seed=12, shift=name) for name in SHIFTS},
         "unknown:scribbles": Plan("test", 500, seed=13, glyph="scribble"),
         "unknown:textures": Plan("test", 500, seed=14, digits=(0, 0)),
     },
     "multilabel": DENSE,  # the same scenes: their embeddings are banked once
-    "detection": DENSE,
-    "segmentation": DENSE,
+    "detection": DENSE | TWINS,
+    "segmentation": DENSE | TWINS,
     "pairs": {
         "train": Plan("train", 3000, seed=10),
         "val": Plan("val", 500, seed=40),
@@ -140,8 +141,10 @@ def _compose(plan: Plan) -> tuple[Scenes, str]:
 def _split(kind: Kind, name: str, plan: Plan) -> Split:
     made, fingerprint = _compose(plan)
     ids = [f"{name}-{i:05d}" for i in range(plan.count)]
-    # Two scenes of one handwritten sample are not independent; a scene of several digits belongs to no one group.
+    # Two scenes of one handwritten sample are not independent; one of several digits goes with its twins alone.
     groups = made.samples[:, 0] if plan.digits == (1, 1) and plan.glyph == "digit" else None
+    if kind in ("detection", "segmentation"):
+        groups = np.arange(plan.count)
     if plan.role:
         groups = np.repeat([f"episode-{i:02d}" for i in range(EPISODES)], plan.count // EPISODES)
     split = Split(made.images, _targets(kind, made), fingerprint, ids, groups)

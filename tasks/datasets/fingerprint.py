@@ -12,6 +12,7 @@ from ...backbones.errors import BadInput
 from ...backbones.reading import digest
 from .card import ABOUT, DatasetCard
 from .dataset import Dataset
+from .faults import tell
 
 MEMO = "fingerprints.json"
 
@@ -25,9 +26,11 @@ def fingerprints(data: Dataset, splits: Iterable[str], home: Path) -> dict[str, 
     known = _read(home / MEMO)
     found, fresh = {}, {}
     for name, key in keys.items():
-        found[name] = known.get(key) or data[name].fingerprint if key else data[name].fingerprint
-        if key and key not in known:
-            fresh[key] = found[name]
+        if not key or key not in known:
+            known[key] = {"fingerprint": data[name].fingerprint, "told": data[name].told}
+            fresh |= {key: known[key]} if key else {}
+        tell(known[key]["told"])  # what a lenient reading left out is told each time
+        found[name] = known[key]["fingerprint"]
     if fresh:
         _add(home / MEMO, fresh)
     return found
@@ -50,19 +53,19 @@ def _files(card: DatasetCard, path: str) -> list[tuple[str, int, int]]:
     return [(p.relative_to(start).as_posix(), (s := p.stat()).st_size, s.st_mtime_ns) for p in names if p.exists()]
 
 
-def _key(data: Dataset, split: str) -> str | None:
-    return digest([data.kind, split, data.limit, data.stamp(split)]) if data.stamp else None
+def _key(data: Dataset, split: str) -> str:
+    return digest([data.kind, split, data.limit, data.stamp(split)]) if data.stamp else ""
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read(path: Path) -> dict[str, dict[str, str]]:
     try:
         known = json.loads(path.read_text())
-    except (OSError, ValueError):
+        return {key: {"fingerprint": one["fingerprint"], "told": one["told"]} for key, one in known.items()}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return {}
-    return known if isinstance(known, dict) else {}
 
 
-def _add(path: Path, fresh: dict[str, str]) -> None:
+def _add(path: Path, fresh: dict[str, dict[str, str]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         part = path.with_name(f"{path.name}.{os.getpid()}.part")

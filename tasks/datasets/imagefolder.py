@@ -10,6 +10,7 @@ from ...backbones.errors import BadInput
 from ..task import Kind
 from .card import DatasetCard
 from .dataset import Dataset, Split
+from .faults import Faults, Found
 from .integrity import content_digest
 from .pictures import SUFFIXES, Pictures, listed
 
@@ -45,21 +46,25 @@ def _split(card: DatasetCard, name: str, classes: Sequence[str]) -> Split:
         labels += [label] * len(found)
     if not paths:
         raise BadInput(f"dataset {card.name}: {folder} has no images ({', '.join(sorted(SUFFIXES))}) in class folders")
+    faults = Faults(card, name)
     if card.splits[name].lists:
-        kept = _kept(card, name, paths)
+        kept = _kept(card, name, paths, faults)
         paths, labels = [paths[i] for i in kept], [labels[i] for i in kept]
     ids = [p.relative_to(folder).as_posix() for p in paths]
-    return Split(Pictures(paths), np.array(labels), content_digest(card, paths, [ids, labels]), ids)
+    digest = content_digest(faults, ids, paths, [ids, labels])
+    return faults.spare(Split(Pictures(paths), np.array(labels), digest, ids))
 
 
-def _kept(card: DatasetCard, name: str, paths: Sequence[Path]) -> list[int]:
-    """Positions of the images whose file names are listed, one a line. Raises BadInput naming those that are not there.
+def _kept(card: DatasetCard, name: str, paths: Sequence[Path], faults: Faults) -> list[int]:
+    """Positions of the images whose file names are listed, one a line; those that are not there are `faults`.
 
     A line may have the class folder before the name, as the subsets of SimCLR have not.
     """
     wanted = {Path(line).name for file in card.splits[name].lists for line in listed(card.root / file)}
     kept = [i for i, path in enumerate(paths) if path.name in wanted]
     if missing := sorted(wanted - {paths[i].name for i in kept}):
-        some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
-        raise BadInput(f"dataset {card.name}: splits.{name}.list: {len(missing)} of {len(wanted)} are missing: {some}")
+        where = f"dataset {card.name}: splits.{name}.list"
+        lines: dict[Found, str] = {("image", image): f"{where}: {image} is missing" for image in missing}
+        said = f"{where}: {len(missing)} of {len(wanted)} are missing: {faults.named(missing)}" if faults.strict else ""
+        faults.add(lines, said)
     return kept

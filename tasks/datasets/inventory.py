@@ -6,6 +6,7 @@ from typing import Any
 
 from .card import DatasetCard
 
+SPREAD = {"even": "{}, evenly spread", "first": "the first {}, class by class", "groups": "{}, in whole groups"}
 ONCE = ", of scenes with one caption the first"
 
 
@@ -20,22 +21,38 @@ def inventory(card: DatasetCard) -> dict[str, Any]:
         files = [{"file": card.hub, "there": _cached(card.hub or ""), "splits": list(card.splits)}]
         where: str | None = None
     else:
+        start = card.root.parent if card.source == "combined" else card.root
         users: dict[str, list[str]] = {}
-        for name, spec in card.splits.items():
-            for path in spec.files:
+        for name in card.splits:
+            for path in _files(card, name, start):
                 users.setdefault(path, []).append(name)
-        files = [{"file": p, "there": _there(card.root / p), "splits": names} for p, names in users.items()]
-        where = str(card.root)
+        files = [{"file": p, "there": _there(start / p), "splits": names} for p, names in users.items()]
+        where = str(start)
     missing = sum(not file["there"] for file in files)
     return {"splits": splits, "where": where, "files": files, "missing": missing}
+
+
+def _files(card: DatasetCard, name: str, start: Path) -> list[str]:
+    """What a split needs, relative to `start`: what it names, or the split of another card that it is."""
+    spec = card.splits[name]
+    if card.source != "combined" or spec.from_:
+        return list(spec.files)
+    from .combined import part
+
+    other, split = part(card, name)
+    source = other.splits[split].from_ if split in other.splits else None
+    specs = [other.splits[n] for n in (source, split) if n in other.splits]
+    return [os.path.relpath(other.root / file, start) for own in specs for file in own.files]
 
 
 def _made_of(card: DatasetCard, name: str) -> str:
     spec = card.splits[name]
     if spec.from_:
         share = f"{100 * (spec.fraction or 0):g} % of {spec.from_}"
-        return f"the first {share}, class by class" if spec.take == "first" else f"{share}, evenly spread"
-    parts = [*spec.files, *([f"split {spec.split}"] if spec.split else [])]
+        return SPREAD[spec.take].format(share)
+    parts = [*spec.files]
+    if spec.card or spec.split:
+        parts.append(f"split {spec.split or name}" + (f" of {spec.card}" if spec.card else ""))
     if spec.where:
         wanted = {column: (v,) if isinstance(v, str) else v for column, v in spec.where.items()}
         parts.append("where " + ", ".join(f"{column} is {' or '.join(v)}" for column, v in wanted.items()))

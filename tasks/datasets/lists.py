@@ -18,6 +18,7 @@ from ...backbones.errors import BadInput, unknown
 from ..task import Kind
 from .card import DatasetCard, TableFormat
 from .dataset import Dataset, Judgement, Split
+from .faults import Faults
 from .integrity import content_digest
 from .pictures import SUFFIXES, Pictures
 
@@ -82,8 +83,9 @@ def _split(card: DatasetCard, kind: Kind, name: str, classes: tuple[str, ...]) -
     groups = np.array(listed.said["group"]) if "group" in listed.said else None
     answers = None if judged is None else [[j.positive, j.junk] for j in judged]
     says = [listed.ids, targets.tolist(), listed.said.get("group"), answers]
-    digest = content_digest(card, listed.paths, says)
-    return Split(Pictures(listed.paths), targets, digest, listed.ids, groups, judgements=judged)
+    faults = Faults(card, name)
+    digest = content_digest(faults, listed.ids, listed.paths, says)
+    return faults.spare(Split(Pictures(listed.paths), targets, digest, listed.ids, groups, judgements=judged))
 
 
 def _present(card: DatasetCard, name: str, row: Mapping[str, str], classes: tuple[str, ...]) -> list[int]:

@@ -9,6 +9,7 @@ from ...backbones.errors import BadInput
 from ..task import Kind
 from .card import DatasetCard
 from .dataset import Dataset, Split
+from .faults import Faults
 from .integrity import content_digest
 from .pictures import SUFFIXES, Pictures
 
@@ -47,7 +48,7 @@ def _split(card: DatasetCard, name: str) -> Split:
         labels += [label for _, label in found]
         episodes += [run.name] * len(found)
     ids = [path.relative_to(folder).as_posix() for path in paths]
-    digest = content_digest(card, paths, [ids, labels, episodes])
+    digest = content_digest(Faults(card, name, whole=True), ids, paths, [ids, labels, episodes])
     return Split(Pictures(paths), np.array(labels, np.int64), digest, ids, np.array(episodes))
 
 

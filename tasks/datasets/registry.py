@@ -1,15 +1,18 @@
 """Data sets by name: the packaged cards, a card of one's own, and the reader for each source."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from ...backbones.errors import BadInput, unknown
 from ...backbones.reading import read_card
 from ..home import where_home
 from ..task import Kind
 from .card import DatasetCard
-from .dataset import Dataset
+from .dataset import Dataset, Split
 from .fingerprint import file_stamp
 
 CARDS = Path(__file__).parent / "cards"
@@ -26,6 +29,8 @@ READERS = {  # source of a card → module and function that open it
     "masks": ("masks", "open_masks"),
     "omniglot": ("omniglot", "open_omniglot"),
     "revisited": ("revisited", "open_revisited"),
+    "cityscapes": ("cityscapes", "open_cityscapes"),
+    "combined": ("combined", "open_combined"),
 }
 
 
@@ -69,7 +74,6 @@ def _read(path: Path, home: Path | str | None) -> DatasetCard:
 
 def _open(card: DatasetCard, kind: Kind) -> Dataset:
     """A reader opens the splits that have data of their own; how they are cut and called is the same for all."""
-    from .carving import carve
     from .naming import names_of, prompts_of
 
     own = {name: spec for name, spec in card.splits.items() if spec.from_ is None}
@@ -77,18 +81,47 @@ def _open(card: DatasetCard, kind: Kind) -> Dataset:
         if spec.from_ is not None and spec.from_ not in own:
             raise BadInput(f"dataset {card.name}: splits.{name}.from: {spec.from_!r} is no split with files of its own")
     module, function = READERS[card.source]
-    opened = getattr(import_module(f".{module}", __package__), function)(card.model_copy(update={"splits": own}), kind)
+    with _had_from_its_authors(card):
+        opened = getattr(import_module(f".{module}", __package__), function)(
+            card.model_copy(update={"splits": own}), kind
+        )
     names = card.splits or dict.fromkeys(opened.split_names)
     return Dataset(
         opened.name,
         opened.kind,
         names_of(card, opened.classes),
-        {name: partial(carve if card.splits else _whole, card, opened, name) for name in names},
+        {name: partial(_split, card, opened, name) for name in names},
         prompts=prompts_of(card),
         descriptions=card.descriptions,
-        stamp=opened.stamp or partial(file_stamp, card),
+        category_ids=opened.category_ids,
+        stamp=partial(_stamp, card, opened),
     )
 
 
-def _whole(card: DatasetCard, opened: Dataset, name: str):
-    return opened[name]
+def _stamp(card: DatasetCard, opened: Dataset, name: str) -> Any:
+    """What decides a split: what the reader says of it, or of the split it is cut from, and what the card says."""
+    if opened.stamp is None:
+        return file_stamp(card, name)
+    if name not in card.splits:
+        return opened.stamp(name)
+    return [file_stamp(card, name), opened.stamp(card.splits[name].from_ or name)]
+
+
+def _split(card: DatasetCard, opened: Dataset, name: str) -> Split:
+    from .carving import carve
+
+    with _had_from_its_authors(card):
+        return carve(card, opened, name) if card.splits else opened[name]
+
+
+@contextmanager
+def _had_from_its_authors(card: DatasetCard) -> Iterator[None]:
+    """Inside, an error about a missing file says where it is to be had, if the card knows."""
+    try:
+        yield
+    except BadInput as error:
+        files = [card.root / path for spec in card.splits.values() for path in spec.files]
+        gone = [path for path in files if str(path) in str(error) and not path.exists()]
+        if not gone or not card.homepage or card.homepage in str(error):
+            raise
+        raise BadInput(f"dataset {card.name}: there is no {gone[0]}; {card.mend}") from None

@@ -12,6 +12,7 @@ from ...backbones.errors import BadInput, unknown
 from ..task import Kind
 from .card import DatasetCard
 from .dataset import Dataset, Judgement, Split
+from .faults import Faults
 from .integrity import content_digest
 from .pictures import Pictures
 
@@ -54,8 +55,9 @@ def _split(card: DatasetCard, name: str) -> Split:
     folder, gallery = card.images(name), _names(truth["imlist"])
     ids = gallery if name == "gallery" else _names(truth["qimlist"])
     paths = [folder / f"{i}.jpg" for i in ids]
+    faults = Faults(card, name, whole=True)
     if name == "gallery":
-        return Split(Pictures(paths), np.full(len(ids), -1), content_digest(card, paths, ids), ids)
+        return Split(Pictures(paths), np.full(len(ids), -1), content_digest(faults, ids, paths, ids), ids)
     right, junk = PROTOCOLS[str(card.splits[name].split)]
     judged, boxes = [], []
     for query, entry in zip(ids, truth["gnd"], strict=True):
@@ -66,7 +68,7 @@ def _split(card: DatasetCard, name: str) -> Split:
             raise BadInput(f"{where}: bbx is left, top, right, bottom, got {box.tolist()}")
         boxes.append(tuple(box.tolist()))
     says = [ids, boxes, [[j.positive, j.junk] for j in judged]]
-    digest = content_digest(card, paths, says)
+    digest = content_digest(faults, ids, paths, says)
     return Split(Cropped(Pictures(paths), boxes), np.full(len(ids), -1), digest, ids, judgements=judged)
 
 

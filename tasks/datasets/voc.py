@@ -11,6 +11,7 @@ from ...backbones.errors import BadInput, unknown
 from ..task import Kind
 from .card import DatasetCard
 from .dataset import Dataset, Objects, Split
+from .faults import Faults
 from .integrity import content_digest
 from .pictures import Pictures, listed, picture_size, pictures_in
 
@@ -24,9 +25,7 @@ def open_voc(card: DatasetCard, kind: Kind) -> Dataset:
     Classes come from the card, or sorted from the files. Objects marked difficult are neither learned nor scored.
     """
     splits = {name: _files(card, name) for name in card.splits}
-    classes = card.classes or tuple(
-        sorted({label for files in splits.values() for xml in files.values() for label, _, _ in _objects(xml)})
-    )
+    classes = card.classes or tuple(sorted({label for name in splits for label in _labels(card, name, splits[name])}))
     if not classes:
         raise BadInput(f"dataset {card.name}: no object in any split; check `annotations` in the card's splits")
     builders = {name: partial(_split, card, name, files, classes) for name, files in splits.items()}
@@ -44,53 +43,94 @@ def _files(card: DatasetCard, name: str) -> dict[str, Path]:
     ids = [i for file in spec.lists for i in listed(card.root / file)] or sorted(p.stem for p in folder.glob("*.xml"))
     if not ids:
         raise BadInput(f"{folder}: holds no XML file; correct splits.{name}.annotations of dataset {card.name}")
-    files = {i: folder / f"{i}.xml" for i in ids}
-    for path in files.values():
-        if not path.is_file():
-            raise BadInput(f"{path}: no such file, but {spec.list} names it")
-    return files
+    if strays := [i for i in ids if Path(i).is_absolute() or ".." in Path(i).parts]:
+        raise BadInput(f"dataset {card.name}: splits.{name}.list: {strays[0]!r} leads out of {folder}")
+    return {i: folder / f"{i}.xml" for i in ids}
+
+
+def _labels(card: DatasetCard, name: str, files: dict[str, Path]) -> set[str]:
+    """Class names in the files of a split; what a lenient reading finds wrong is told when the split is opened."""
+    faults = Faults(card, name)
+    return {label for image, xml in files.items() for label, _, _ in _objects(image, xml, faults).values()}
 
 
 def _split(card: DatasetCard, name: str, files: dict[str, Path], classes: tuple[str, ...]) -> Split:
-    pictures = pictures_in(card.root / str(card.splits[name].images))
-    paths = []
+    folder, faults = card.root / str(card.splits[name].images), Faults(card, name)
+    pictures = pictures_in(folder)
     for image, xml in files.items():
-        if image not in pictures:
-            raise BadInput(f"{xml}: there is no image {image!r} in {card.root / str(card.splits[name].images)}")
-        paths.append(pictures[image])
-    digest = content_digest(card, paths, [classes, list(files)], whole=list(files.values()))
-    targets = [_target(xml, path, classes) for xml, path in zip(files.values(), paths, strict=True)]
-    return Split(Pictures(paths), targets, digest, list(files))
+        with faults.of("image", image):
+            if not xml.is_file():
+                raise BadInput(f"{xml}: no such file, but it is listed")
+            if image not in pictures:
+                raise BadInput(f"{xml}: there is no image {image!r} in {folder}")
+    ids = [image for image in files if not faults.spoiled(image)]
+    paths = [pictures[image] for image in ids]
+    digest = content_digest(faults, ids, paths, [classes, ids], whole=[files[image] for image in ids])
+    targets = [_target(image, files[image], path, classes, faults) for image, path in zip(ids, paths, strict=True)]
+    return faults.spare(Split(Pictures(paths), targets, digest, ids))
 
 
-def _target(xml: Path, picture: Path, classes: tuple[str, ...]) -> Objects:
-    objects, size = _objects(xml), picture_size(picture)
-    for number, (label, box, _) in enumerate(objects, 1):
-        if label not in classes:
-            raise unknown("class", label, classes, where=f"{xml}: object {number}")
-        if box[2] > size[1] + 1 or box[3] > size[0] + 1:
-            raise BadInput(f"{xml}: object {number}: box {list(box)} leaves the image of {size[1]} x {size[0]} pixels")
-    height, width = size
-    boxes = np.array([box for _, box, _ in objects], np.float32).reshape(-1, 4)
+def _target(image: str, xml: Path, picture: Path, classes: tuple[str, ...], faults: Faults) -> Objects:
+    """The objects of an image, those without faults; none and no size where the image itself has one."""
+    found, size = list[Found](), None
+    if not faults.spoiled(image):
+        with faults.of("image", image):
+            size = picture_size(picture)
+    if size:
+        for number, one in _objects(image, xml, faults).items():
+            with faults.of("object", f"{image} {number}"):
+                found.append(_placed(f"{xml}: object {number}", one, size, classes))
     return Objects(
-        boxes=np.clip(boxes, 0, np.array([width, height, width, height], np.float32)),
-        labels=np.array([classes.index(label) for label, _, _ in objects], np.int64),
-        crowd=np.array([difficult for _, _, difficult in objects], bool),
+        boxes=np.array([box for _, box, _ in found], np.float32).reshape(-1, 4),
+        labels=np.array([classes.index(label) for label, _, _ in found], np.int64),
+        crowd=np.array([difficult for _, _, difficult in found], bool),
         size=size,
     )
 
 
-def _objects(xml: Path) -> list[Found]:
+def _placed(where: str, found: Found, size: tuple[int, int], classes: tuple[str, ...]) -> Found:
+    """The object with its box cut at the edge of the image of (H, W), over which rounding may carry it by a pixel."""
+    (label, box, difficult), (height, width) = found, size
+    if label not in classes:
+        raise unknown("class", label, classes, where=where)
+    if box[2] > width + 1 or box[3] > height + 1:
+        raise BadInput(f"{where}: box {list(box)} leaves the image of {width} x {height} pixels")
+    left, top, right, bottom = max(box[0], 0.0), max(box[1], 0.0), min(box[2], width), min(box[3], height)
+    if right <= left or bottom <= top:
+        raise BadInput(f"{where}: box {list(box)} lies on the edge of the image; correct or remove the object")
+    return label, (left, top, right, bottom), difficult
+
+
+def _objects(image: str, xml: Path, faults: Faults) -> dict[int, Found]:
+    """What a file has, by its place in the file from 1."""
+    text, nodes, found = b"", list[ElementTree.Element](), dict[int, Found]()
+    with faults.of("image", image):
+        text = _read(xml)
+    if b"<!" in text.replace(b"<!--", b""):
+        raise BadInput(f"{xml}: a document type or entity has no place in an annotation; take it out")
+    with faults.of("image", image):
+        nodes = _nodes(xml, text)
+    faults.seen["object"] += len(nodes)
+    for number, node in enumerate(nodes, 1):
+        with faults.of("object", f"{image} {number}"):
+            found[number] = _object(xml, number, node)
+    return found
+
+
+def _read(xml: Path) -> bytes:
     try:
-        text = xml.read_bytes()
-        if b"<!" in text.replace(b"<!--", b""):
-            raise BadInput(f"{xml}: a document type or entity has no place in an annotation; take it out")
-        root = ElementTree.fromstring(text)
-    except (OSError, ElementTree.ParseError, ValueError) as error:
-        if isinstance(error, BadInput):
-            raise
+        return xml.read_bytes()
+    except FileNotFoundError:
+        raise BadInput(f"{xml}: no such file, but it is listed") from None
+    except OSError as error:
+        raise BadInput(f"{xml}: cannot be read: {error}") from None
+
+
+def _nodes(xml: Path, text: bytes) -> list[ElementTree.Element]:
+    try:
+        return list(ElementTree.fromstring(text).iter("object"))
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise BadInput(f"{xml}: cannot be read as XML: {error}") from None
-    return [_object(xml, number, node) for number, node in enumerate(root.iter("object"), 1)]
 
 
 def _object(xml: Path, number: int, node: ElementTree.Element) -> Found:

@@ -73,7 +73,8 @@ def test_reads_boxes_masks_crowds_and_images_without_objects(write):
     data = load_dataset(write(), "detection")
     assert data.classes == ("cup", "brush")  # in the order of ids
     split = data["train"]
-    assert list(split.ids) == ["a", "b"]
+    assert list(split.ids) == [3, 7]
+    assert data.category_ids == data.limited(1).category_ids == (2, 90)
     assert split.images[1].size == (60, 40)
     empty, full = split.targets
     assert empty.boxes.shape == (0, 4)

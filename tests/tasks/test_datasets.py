@@ -197,12 +197,33 @@ def test_the_first_of_each_class_by_name(labels, tenths, most, random):
     assert set(carve(card, opened, "gallery").ids) == gallery
 
 
-def test_a_class_to_take_from_is_needed(folders):
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=60), st.floats(0.01, 0.5), st.floats(0.01, 0.5))
+def test_whole_groups_go_together(groups, val, test):
+    from backbench.tasks.datasets.carving import carve
+
+    cuts = {"val": val, "test": test}
+    splits = {name: {"from": "train", "fraction": part, "take": "groups"} for name, part in cuts.items()}
+    card = DatasetCard.model_validate({"kind": "detection", "source": "coco", "splits": {"train": "t"} | splits})
+    whole = Split(np.zeros((len(groups), 1, 1, 3), np.uint8), np.arange(len(groups)), "whole", (), np.array(groups))
+    opened = Dataset("d", "detection", (), {"train": lambda: whole})
+    made = {name: carve(card, opened, name) for name in card.splits}
+    assert sorted(row for split in made.values() for row in split.targets) == list(range(len(groups)))
+    found = [set(split.groups) for split in made.values()]
+    assert sum(map(len, found)) == len(set(groups))  # none is in two of them
+    assert len(set(made["val"].groups)) == round(val * len(set(groups)))
+
+
+def test_a_class_or_group_to_take_from_is_needed(folders):
     card = DatasetCard(kind=("detection",), source="digit-scenes", splits={"val": {"per_class": 2}})
     from backbench.tasks.datasets.carving import carve
 
     with pytest.raises(BadInput, match="need one label an image"):
         carve(card, load_dataset("digit-scenes", "detection"), "val")
+    text = "kind: classification\nsource: imagefolder\nsplits:\n  train: train\n"
+    path = folders.with_name("groups.yaml")
+    path.write_text(f"{text}  val: {{from: train, fraction: 0.3, take: groups}}\n")
+    with pytest.raises(BadInput, match="`take: groups` needs groups of images"):
+        load_dataset(path, "classification")["val"]
 
 
 # -- arrays --------------------------------------------------------------------------------------------------------

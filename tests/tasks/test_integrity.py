@@ -91,9 +91,29 @@ def test_broken_images_are_counted_and_all_named(made, home):
     with pytest.raises(BadInput, match=r"mine: 5 of \d+ images are broken: .*b\.jpg, .*c\.jpg, .*d\.jpg, … ") as error:
         load_dataset(card, kind)["test"]
     assert len(str(error.value).splitlines()) == 1
-    record = home / "broken" / "mine.txt"
+    record = home / "broken" / "mine-test.txt"
     assert str(record) in str(error.value)
     assert record.read_text().split() == [str(folder / f"{name}.jpg") for name in NAMES[1:]]
+
+
+def test_broken_images_are_left_out_where_the_card_is_lenient(made, home, capsys):
+    card, kind, folder = made
+    whole = load_dataset(card, kind)["test"]
+    card.write_text(card.read_text() + "strict: false\n")
+    assert load_dataset(card, kind)["test"].fingerprint == whole.fingerprint
+    for name in NAMES[2:]:
+        (folder / f"{name}.jpg").write_bytes(b"none")
+    split = load_dataset(card, kind)["test"]
+    assert list(split.ids) == list(whole.ids[:2])
+    assert len(split) == len(split.targets) == 2
+    assert split.fingerprint != whole.fingerprint
+    assert "dataset mine: split test: 4 of " in capsys.readouterr().err
+    record = (home / "broken" / "mine-test.txt").read_text()
+    assert all(str(folder / f"{name}.jpg") in record for name in NAMES[2:])
+    for name in NAMES[:2]:
+        (folder / f"{name}.jpg").write_bytes(b"none")
+    with pytest.raises(BadInput, match=r"6 of 6 .*nothing would be left"):
+        load_dataset(card, kind)["test"]
 
 
 def test_mended_images_are_read_again(made, home):

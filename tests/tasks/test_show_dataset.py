@@ -43,6 +43,15 @@ def test_another_home_is_another_place(shown, tmp_path):
     assert f"Needed in {other / 'data' / 'cub-200'}:" in shown("cub-200", at=other)
 
 
+def test_a_combined_data_set_says_what_the_others_need(shown, home):
+    text = shown("sim10k-to-cityscapes")
+    assert f"Needed in {home / 'data'}:" in text
+    assert "MISSING  sim10k/VOC2012/JPEGImages" in text
+    assert "split test of cityscapes" in text
+    assert "backbench show" in text
+    assert "ln -s" not in text
+
+
 def test_a_hub_data_set_says_whether_it_is_in_the_cache(shown, tmp_path, monkeypatch):
     from huggingface_hub import constants
 

@@ -79,7 +79,7 @@ def test_missing_files(folder):
     with pytest.raises(BadInput, match="'one' is listed twice"):
         data_of(folder)
     (folder / "train.txt").write_text("three")
-    with pytest.raises(BadInput, match=r"three\.xml: no such file, but train\.txt names it"):
+    with pytest.raises(BadInput, match=r"three\.xml: no such file, but it is listed"):
         data_of(folder)
     (folder / "train.txt").write_text("one")
     (folder / "images" / "one.jpg").unlink()
