@@ -1,5 +1,6 @@
 """How a network computes: options of loading it, never of a task."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -67,11 +68,17 @@ def told_why_not_compiled(name: str) -> Iterator[None]:
 
 
 def pick_device(device: str = "auto") -> str:
-    """`auto` is the first GPU where there is one, else the CPU. Raises BadInput for a device that is not here."""
+    """`auto` is the first GPU where there is one, else the CPU; of processes launched together each has its own GPU.
+
+    Raises BadInput for a device that is not here.
+    """
     import torch
 
     if device == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
+        number, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count() * torch.cuda.is_available()
+        if there and number >= there:
+            raise BadInput(f"{number + 1} or more processes were launched here for {there} GPUs; launch one for each")
+        return f"cuda:{number}" if there else "cpu"
     try:
         kind = torch.device(device).type
     except RuntimeError:

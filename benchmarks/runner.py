@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ..backbones import Backbone, BackboneCard, Loading
+from ..backbones.errors import BadInput
 from ..backbones.loading import PLAIN, pick_device
 from ..leaderboard import Result, Store
 from .cell import Job
-from .executors.local import Event, execute
+from .executors import local
 from .home import home_folder, run_folder
+from .launch import from_first, is_first, launched, together
 from .plan import Cell, find_backbones, plan, resolve
 from .suite import Suite
 
@@ -43,6 +45,7 @@ def run(
     seeds: int | None = None,
     limit: int | None = None,
     device: str = "auto",
+    strict: bool | None = None,
     loading: Loading = PLAIN,
     home: Path | str | None = None,
     workers: int = 1,
@@ -51,13 +54,15 @@ def run(
     """Run a suite or a task on `backbones` (default: the suite's own). Finished cells are not run again.
 
     `settings` changes recipes, `limit` caps every split, `loading` says how networks compute, `watch` shows progress.
+    `strict`: whether faulty images and annotations stop the run or are left out; None is what the data sets' cards say.
     `workers`: 1 is this process, more are worker processes, 0 as many as make sense; scores do not depend on it.
-    Raises BadInput before anything runs.
+    Raises BadInput before anything runs. In processes that were launched together (by `torchrun`, say) all call this:
+    they train together, and each gets the report.
     """
     suite = resolve(target, dataset, settings)
     folder = home_folder(home)
     names = list(backbones) or list(suite.backbones)
-    cells = plan(suite, find_backbones(names), folder, seeds=seeds, limit=limit, loading=loading)
+    cells = plan(suite, find_backbones(names), folder, seeds=seeds, limit=limit, strict=strict, loading=loading)
     return run_cells(suite, cells, Job(folder, pick_device(device)), workers=workers, watch=watch)
 
 
@@ -66,21 +71,13 @@ def run_cells(suite: Suite, cells: Sequence[Cell], job: Job, *, workers: int = 1
     from .progress import Progress
 
     started = time.perf_counter()
-    report = Report(suite, list(cells))
-    store = Store(job.home / "leaderboard.db")
-    todo = []
-    for cell in cells:
-        if result := store.by_cell(cell.id):
-            report.results[cell.id] = result
-            report.skipped.add(cell.id)
-        elif (mark := run_folder(job.home, cell.id) / "not-applicable").exists():
-            report.not_applicable[cell.id] = mark.read_text(encoding="utf-8")
-            report.skipped.add(cell.id)
-        else:
-            todo.append(cell)
-    with Progress(report.cells, done=len(cells) - len(todo), shown=watch and bool(todo)) as display:
+    ids, results, not_applicable = from_first(lambda: _done(cells, job))
+    together(lambda: _check_same(ids, cells))
+    report = Report(suite, list(cells), results, {*results, *not_applicable}, not_applicable)
+    todo = [cell for cell in cells if cell.id not in report.skipped]
+    with Progress(report.cells, done=len(report.skipped), shown=watch and bool(todo) and is_first()) as display:
 
-        def listen(event: Event) -> None:
+        def listen(event: local.Event) -> None:
             if event.kind == "finished":
                 report.results[event.cell] = event.result
             elif event.kind == "not-applicable":
@@ -89,6 +86,30 @@ def run_cells(suite: Suite, cells: Sequence[Cell], job: Job, *, workers: int = 1
                 report.failed[event.cell] = event.text
             display.show(event)
 
-        execute(todo, job, listen, workers)
+        if launched():
+            from .executors.launched import execute
+
+            execute(todo, job, listen)
+        else:
+            local.execute(todo, job, listen, workers)
     report.seconds = time.perf_counter() - started
     return report
+
+
+def _done(cells: Sequence[Cell], job: Job) -> tuple[list[str], dict[str, Result], dict[str, str]]:
+    """Ids of all cells; what is known of those that were run: results, and reasons of those that are not applicable."""
+    store = Store(job.home / "leaderboard.db")
+    results, not_applicable = {}, {}
+    for cell in cells:
+        if result := store.by_cell(cell.id):
+            results[cell.id] = result
+        elif (mark := run_folder(job.home, cell.id) / "not-applicable").exists():
+            not_applicable[cell.id] = mark.read_text(encoding="utf-8")
+    return [cell.id for cell in cells], results, not_applicable
+
+
+def _check_same(ids: Sequence[str], cells: Sequence[Cell]) -> None:
+    """Raises BadInput where this process, perhaps on another machine, plans other cells than the first."""
+    if ids != [cell.id for cell in cells]:
+        told = next((c.label for c, id in zip(cells, ids, strict=False) if c.id != id), f"{len(cells)} cells")
+        raise BadInput(f"{told}: the first process plans it otherwise; give all the same command, cards and data")

@@ -35,7 +35,7 @@ percent_error = Metric("%", 0.0, 100.0, higher_is_better=False)
 
 
 def Scores(**metrics: Metric) -> dict[str, Metric]:
-    """The scores that a task gives, the headline first."""
+    """The scores that a task gives, the headline first; a name that ends in `*` stands for many, as one a label."""
     return metrics
 
 
@@ -71,6 +71,7 @@ class Task:
     needs: ClassVar[Needs]
     scores: ClassVar[dict[str, Metric]]
     Recipe: ClassVar[type[TaskRecipe]] = TaskRecipe
+    trains: ClassVar[bool] = False  # by `training.loop`, so that several processes may share the work
 
     def run(self, backbone: "Backbone", data: "Dataset", recipe: Any, context: "Context") -> Outcome:
         """Predictions for the test examples; nothing may be chosen on the split that is reported."""
@@ -84,6 +85,10 @@ class Task:
     def headline(self) -> str:
         """The score that ranks: the first declared."""
         return next(iter(self.scores))
+
+    def metric(self, score: str) -> Metric:
+        """What is declared of a score that `measure` gave."""
+        return next(metric for name, metric in self.scores.items() if fnmatchcase(score, name))
 
     def recipe(self, settings: Mapping[str, Any] | None = None) -> TaskRecipe:
         """The recipe with `settings` laid over the defaults. Raises BadInput naming the key."""

@@ -43,12 +43,12 @@ def execute(cells: Sequence[Cell], job: Job, listener: Listener, workers: int = 
     if workers <= 1:
         for cell in cells:
             listener(Event("started", cell.id))
-            listener(_attempt(cell, job, listener))
+            listener(attempt(cell, job, listener))
     else:
         _Crew(job, listener).work(list(cells), workers)
 
 
-def _attempt(cell: Cell, job: Job, listener: Listener) -> Event:
+def attempt(cell: Cell, job: Job, listener: Listener, run: Callable[..., Any] = run_cell) -> Event:
     """Run one cell and say how it ended; only an interrupt gets through."""
 
     def progress(what: str, done: int, total: int) -> None:
@@ -56,7 +56,7 @@ def _attempt(cell: Cell, job: Job, listener: Listener) -> Event:
 
     folder = run_folder(job.home, cell.id)
     try:
-        return Event("finished", cell.id, result=run_cell(cell, job, progress))
+        return Event("finished", cell.id, result=run(cell, job, progress))
     except NotApplicable as reason:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "not-applicable").write_text(str(reason), encoding="utf-8")
@@ -144,4 +144,4 @@ def _serve(connection: Connection, job: Job) -> None:
     # Should the parent be killed, its workers must not go on in the background.
     threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
     while (cell := connection.recv()) is not None:
-        connection.send(_attempt(cell, job, connection.send))
+        connection.send(attempt(cell, job, connection.send))

@@ -9,26 +9,50 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import timm
 import torch
+from timm.data.mixup import mixup_target
+from timm.loss.cross_entropy import SoftTargetCrossEntropy
+from torch import Tensor
 
 from ...backbones import Backbone
+from ...backbones.errors import BadInput
 from ..context import Context
-from ..datasets import Dataset
+from ..datasets import Dataset, Split
 from ..design import Probe
 from ..logistic import Path
-from ..task import Needs, Outcome, Task, settings_of
+from ..task import Needs, Outcome, Task
 from ..threads import one_thread
-from ..training.classifier import Classifier, ClassifierTrainee, probabilities
-from ..training.loop import Diverged, Plan, Trained, train
+from ..training.choice import best_rate
+from ..training.classifier import ClassifierTrainee, Objective, logits_of
+from ..training.loop import Trained, train
 from ..training.pictures import joined, part_of_each_class, steps_of
-from ..training.recipe import ClassifierRecipe
+from ..training.plan import FOLDER, departures, plan_of
+from ..training.processes import rank, rest_is_for_first
+from ..training.recipe import ClassifierRecipe, OneLabelRecipe, mixing
 from .accuracy import ACCURACY, accuracy, ranked, top1
-from .linear_probe import labelled
 
-TOLD = ("trainable", "batch", "warmup_epochs", "layer_decay", "clip_grad")  # when a training diverges
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the probe that the head begins as
-FOLDER = "training"  # in the cell's: a folder a training, with its curve and, until the cell is finished, a checkpoint
+
+
+class OneLabel(Objective):
+    """One class of all: cross-entropy with soft targets, top-1."""
+
+    score = "val_top1"
+
+    def __init__(self, recipe: OneLabelRecipe, classes: int):
+        self.classes, self.smoothing, self.mix = classes, recipe.label_smoothing, mixing(recipe, classes)
+        self.pairs, self.loss = self.mix is not None, SoftTargetCrossEntropy()
+
+    def rows(self, targets: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+        return part_of_each_class(targets, fraction, seed)
+
+    def prepare(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        if self.mix:
+            return self.mix(images, targets)
+        return images, mixup_target(targets, self.classes, smoothing=self.smoothing)
+
+    def value(self, logits: Tensor, targets: Tensor) -> float:
+        return 100 * top1(logits, targets)
 
 
 class Finetune(Task):
@@ -37,56 +61,40 @@ class Finetune(Task):
     name, family, version = "finetune", "classification", 1
     needs = Needs(data="classification")
     scores = ACCURACY
-    Recipe = ClassifierRecipe
+    Recipe = OneLabelRecipe
+    trains = True
 
     def run(self, backbone, data, recipe, context):
-        test = data["test"]
-        with one_thread():
-            model, chosen = chosen_classifier(backbone, data, recipe, context)
-            found = probabilities(model, test, np.arange(len(test)), context)
-        return Outcome(ranked(found, test), chosen)
+        logits, chosen = fine_tuned(backbone, data, recipe, OneLabel(recipe, len(data.classes)), context)
+        return Outcome(ranked(logits.softmax(1), data["test"]), chosen)
 
     def measure(self, predictions, data):
         return accuracy(predictions, data["test"])
 
 
-def chosen_classifier(
-    backbone: Backbone, data: Dataset, recipe: ClassifierRecipe, context: Context
-) -> tuple[Classifier, dict[str, Any]]:
-    """The classifier trained at the rate that validation data chose; and what was chosen. Raises Diverged, Unavailable.
-
-    A rate at which training diverges is not chosen; where all do, Diverged is raised.
+def fine_tuned(
+    backbone: Backbone, data: Dataset, recipe: ClassifierRecipe, objective: Objective, context: Context
+) -> tuple[Tensor, dict[str, Any]]:
+    """Logits (n, C) of the test images by the classifier trained at the rate that validation data chose, and what was
+    chosen. Raises BadInput, Diverged, NotApplicable, Unavailable.
     """
-    rates, curves, chosen = sorted(recipe.learning_rate), {}, {}
-    diverged: dict[float, Diverged] = {}
-    if len(rates) > 1 or not recipe.train_on_val:
-        for rate in rates:
-            try:
-                curves[rate] = trained(backbone, data, recipe, rate, context).curve[-1]
-            except Diverged as error:
-                diverged[rate] = error
-        if not curves:
-            raise diverged[rates[0]]
-    best = max(curves, key=lambda rate: curves[rate]["val_top1"]) if curves else rates[0]  # of equals, the lower rate
-    done = trained(backbone, data, recipe, best, context, also_val=recipe.train_on_val)  # or read back
-    chosen = {"learning_rate": best}
-    if curves:
-        chosen["val_top1"] = curves[best]["val_top1"]
-    if diverged:
-        chosen["diverged"] = list(diverged)
-    if (fits := done.curve[-1]["micro_batch"]) < (recipe.micro_batch or recipe.batch):
-        chosen["micro_batch"] = fits
-    if recipe.drop_path and not done.trainee.model.dropping:
-        chosen["drop_path"] = "none: this network has no place for it"
-    return done.trainee.model, chosen
+    with one_thread():
+        at = partial(trained, backbone, data, recipe, objective, context)
+        best, chosen = best_rate(recipe.learning_rate, at, objective.score, compare=not recipe.train_on_val)
+        done = at(best, also_val=recipe.train_on_val)  # or read back
+        rest_is_for_first()
+        test, model = data["test"], done.trainee.model
+        logits = logits_of(model, test, np.arange(len(test)), context)
+    return logits, chosen | departures(done)
 
 
 def trained(
     backbone: Backbone,
     data: Dataset,
     recipe: ClassifierRecipe,
-    rate: float,
+    objective: Objective,
     context: Context,
+    rate: float,
     *,
     also_val: bool = False,
 ) -> Trained:
@@ -97,37 +105,36 @@ def trained(
     split, val, classes = data["train"], data["val"], len(data.classes)
     if also_val:
         split, val = joined(split, val), None
-    rows = part_of_each_class(np.asarray(split.targets), recipe.fraction, context.seed)
-    probe = first_probe(backbone, data, recipe, context) if recipe.head == "linear-probe" else None
-    settings = settings_of(recipe)
-    plan = Plan(
-        name=f"{backbone.name} at learning rate {rate:g}",
-        epochs=recipe.epochs,
-        steps=steps_of(rows, recipe.batch),
-        batch=recipe.batch,
-        micro_batch=min(recipe.micro_batch or recipe.batch, recipe.batch),
-        clip_grad=recipe.clip_grad,
-        precision=backbone.loading.precision,
-        told=", ".join(f"{key} {settings[key]}" for key in TOLD),
-        made_of={
-            "weights": backbone.weights_digest,
-            "card": backbone.card.digest(),
-            "loading": backbone.loading.identity,
-            "data": [split.fingerprint, val and val.fingerprint, classes],
-            "recipe": settings | {"learning_rate": rate},
-            "seed": context.seed,
-            "libraries": [torch.__version__, timm.__version__],
-        },
-    )
-    make = partial(ClassifierTrainee, backbone, split, rows, val, classes, recipe, rate, context, probe)
+    rows = labelled_rows(split, objective, recipe.fraction, context.seed)
+    seen = [split.fingerprint, val and val.fingerprint, classes]
+    plan = plan_of(backbone, recipe, rate, steps_of(rows, recipe.batch), context, seen)
+
+    def make() -> ClassifierTrainee:
+        probe = None
+        if recipe.head == "linear-probe" and not rank():  # other processes are given the first's weights
+            probe = first_probe(backbone, data, recipe, objective, context)
+        return ClassifierTrainee(backbone, split, rows, val, classes, recipe, objective, rate, context, probe)
+
     return train(make, plan, context.folder / FOLDER / f"learning-rate-{rate:g}{'-with-val' * also_val}", context)
 
 
-def first_probe(backbone: Backbone, data: Dataset, recipe: ClassifierRecipe, context: Context) -> Probe:
+def first_probe(
+    backbone: Backbone, data: Dataset, recipe: ClassifierRecipe, objective: Objective, context: Context
+) -> Probe:
     """The linear probe of the training examples that validation data like best."""
-    train, val = data["train"], data["val"]
-    rows = part_of_each_class(np.asarray(train.targets), recipe.fraction, context.seed)
-    x, y = context.embeddings(backbone, train)[rows], torch.as_tensor(train.targets)[rows]
-    x_val, y_val = labelled(context.embeddings(backbone, val), val)
-    probes = Path([(x, y)], len(data.classes)).probes(STRENGTHS)
-    return max(probes, key=lambda probe: top1(probe.logits(x_val), y_val))  # of equals, the strongest penalty
+
+    def part(split: Split, fraction: float) -> tuple[Tensor, Tensor]:
+        rows = labelled_rows(split, objective, fraction, context.seed)
+        return context.embeddings(backbone, split)[rows], torch.as_tensor(split.targets)[rows]
+
+    x, y = part(data["val"], 1.0)
+    probes = Path([part(data["train"], recipe.fraction)], len(data.classes)).probes(STRENGTHS)
+    return max(probes, key=lambda probe: objective.value(probe.logits(x), y))  # of equals, the strongest penalty
+
+
+def labelled_rows(split: Split, objective: Objective, fraction: float, seed: int) -> np.ndarray:
+    """Sorted rows of a share of the examples that have a target. Raises BadInput where none has."""
+    rows = objective.rows(np.asarray(split.targets), fraction, seed)
+    if not len(rows):
+        raise BadInput(f"{split.name or 'the split'}: no image has a label, so there is nothing to train on")
+    return rows

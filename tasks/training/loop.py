@@ -3,37 +3,53 @@
 Killed at any point and started again, it ends in the same weights, on the CPU bit for bit: every random number hangs on
 seed, epoch and step alone. A batch is what one step of the optimiser sees; it goes through the network in parts of
 `micro_batch` examples, whose gradients are summed, and in smaller ones once the memory is full.
+
+Launched on several processes, each takes its own rows of the batch, in such parts, and the step is that of the whole.
+What sees several examples at once, as batch norm does, sees a part; its running statistics are the first process's.
 """
 
 import gc
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from timm.scheduler.scheduler import Scheduler
 from torch import Tensor, nn
 
 from ...backbones.errors import Unavailable
 from ..context import Context
+from . import processes
 from .checkpoint import Checkpoints, put_back, state_of, write_whole
+from .curve import CURVE, sparkline
 from .randomness import STEP, own_randomness, seed_all
 
-CURVE = "curve.jsonl"  # a line an epoch
+Column = Tensor | Sequence[Any]
+"""One part of a batch, a row an example; what differs in shape from example to example comes as a list."""
 
 
 class Diverged(RuntimeError):
     """The loss is no longer a number; the message says at which step, with which recipe, and what to try."""
+
+    @classmethod
+    def at(cls, plan: "Plan", step: int, loss: float) -> "Diverged":
+        """In a training by this plan, at a step (of 1, 2, …)."""
+        where = f"step {step} of {plan.epochs * plan.steps} (epoch {-(-step // plan.steps)})"
+        advice = "try a lower learning rate, a longer warm-up, or clip_grad"
+        return cls(f"{plan.name}: the loss is {loss} at {where}, with {plan.told}; {advice}")
 
 
 @dataclass(frozen=True)
 class Plan:
     """How long and in what portions to train. `made_of` (JSON) decides every bit; `told` is the recipe for messages.
 
-    An epoch has `steps` of `batch` examples, `micro_batch` of them at once; gradients are clipped to norm `clip_grad`.
+    An epoch has `steps` of `batch` examples, `micro_batch` of them at once in a process; gradients are clipped to norm
+    `clip_grad`.
     """
 
     name: str
@@ -54,15 +70,16 @@ class Trainee:
     optimizer: torch.optim.Optimizer
     schedule: Scheduler  # sets the learning rates by step
 
-    def batches(self, first: int) -> Iterator[tuple[Tensor, ...]]:
-        """The batches from epoch `first` (of 0, 1, …) on: tensors with a row an example."""
+    def batches(self, first: int) -> Iterator[tuple[Column, ...]]:
+        """The batches from epoch `first` (of 0, 1, …) on; of several processes each has its `own_rows` of them."""
         raise NotImplementedError
 
-    def prepare(self, *batch: Tensor) -> tuple[Tensor, ...]:
-        """A whole batch on the device, as `loss` takes parts of it; random numbers are those of the step."""
+    def prepare(self, *batch: Any) -> tuple[Column, ...]:
+        """All rows of `batches` on the device, as `loss` takes parts of them; random numbers are those of the step, the
+        same in every process."""
         return batch
 
-    def loss(self, *part: Tensor) -> Tensor:
+    def loss(self, *part: Any) -> Tensor:
         """The mean loss of some rows of a prepared batch."""
         raise NotImplementedError
 
@@ -71,7 +88,7 @@ class Trainee:
         self.model.train()
 
     def validate(self) -> dict[str, float]:
-        """Scores on validation data by name, for the curve; the model is in eval mode."""
+        """Scores on validation data by name, for the curve; in the first process alone, the model in eval mode."""
         return {}
 
 
@@ -83,14 +100,21 @@ class Trained:
     curve: list[dict[str, Any]]
 
 
-def train(make: Callable[[], Trainee], plan: Plan, folder: Path, context: Context) -> Trained:
+Attempt = Callable[[Any, Plan, int, Path, Context], Trained]
+"""(trainee, plan, micro-batch, folder, context) → what came of it; torch.OutOfMemoryError where memory is too small."""
+
+
+def train(
+    make: Callable[[], Trainee], plan: Plan, folder: Path, context: Context, attempt: Attempt | None = None
+) -> Trained:
     """Trains from the folder's checkpoint on, or from the start. Raises Diverged; Unavailable when memory is too small.
 
     Of a training that was finished the model is read back. Its last checkpoint stays, without the optimiser's state.
+    `attempt` takes the place of this loop where another library trains.
     """
     micro = min(plan.micro_batch, plan.batch)
     with own_randomness():
-        while not (done := _attempt(make, plan, micro, folder, context)):
+        while not (done := _within_memory(attempt or _train, make, plan, micro, folder, context)):
             # Out here nothing holds the tensors of the failed attempt any longer.
             gc.collect()
             if torch.cuda.is_available():
@@ -98,14 +122,16 @@ def train(make: Callable[[], Trainee], plan: Plan, folder: Path, context: Contex
             if micro == 1:
                 told = f"{plan.name}: out of memory with one example at a time; use a smaller input or backbone"
                 raise Unavailable(told)
-            micro = -(-micro // 2)
+            micro = -(-min(micro, -(-plan.batch // processes.count())) // 2)
             context.progress(f"out of memory: from here on {micro} of a batch of {plan.batch} at once", 0, 1)
     return done
 
 
-def _attempt(make: Callable[[], Trainee], plan: Plan, micro: int, folder: Path, context: Context) -> Trained | None:
+def _within_memory(
+    attempt: Attempt, make: Callable[[], Trainee], plan: Plan, micro: int, folder: Path, context: Context
+) -> Trained | None:
     try:
-        return _train(make(), plan, micro, folder, context)
+        return processes.together(lambda: attempt(processes.first_then_others(make), plan, micro, folder, context))
     except torch.OutOfMemoryError:
         return None
 
@@ -113,58 +139,113 @@ def _attempt(make: Callable[[], Trainee], plan: Plan, micro: int, folder: Path, 
 def _train(trainee: Trainee, plan: Plan, micro: int, folder: Path, context: Context) -> Trained:
     model, optimizer = trainee.model, trainee.optimizer
     scaler = torch.amp.GradScaler(torch.device(context.device).type, enabled=plan.precision == "float16")
-    store, first, curve = Checkpoints(folder, plan.made_of), 0, []
-    if found := store.load():
-        first, tensors, state = found
-        put_back(tensors, model, optimizer)
+    store, curve = Checkpoints(folder, plan.made_of), []
+    first, state = processes.from_first(lambda: restored(store, trainee))
+    if state:
         scaler.load_state_dict(state["scaler"])
         # Memory that was once too small stays so.
         curve, micro = state["curve"], min(micro, state["micro_batch"])
+    if processes.count() > 1:
+        given = processes.tensors_of_first(state_of(model, optimizer))
+        processes.together(lambda: put_back(given, model, optimizer))
     batches = trainee.batches(first) if first < plan.epochs else iter(())
     for epoch in range(first, plan.epochs):
         trainee.train()
         total = 0.0
         for step in range(epoch * plan.steps, (epoch + 1) * plan.steps):
-            batch = next(batches)
-            seed_all(context.seed, STEP, step)
             trainee.schedule.step_update(step)
-            loss = _step(trainee, batch, micro, scaler, plan.clip_grad)
+            loss, images = _step(trainee, batches, (context.seed, STEP, step), micro, scaler, plan.clip_grad)
             if not isfinite(loss):
-                where = f"step {step + 1} of {plan.epochs * plan.steps} (epoch {epoch + 1})"
-                advice = "try a lower learning rate, a longer warm-up, or clip_grad"
-                raise Diverged(f"{plan.name}: the loss is {loss} at {where}, with {plan.told}; {advice}")
+                raise Diverged.at(plan, step + 1, loss)
             total += loss
-            context.images += len(batch[0])
-            shown = "".join(f", {k} {v:.4g}" for k, v in (curve[-1].items() if curve else ()) if k.startswith("val"))
-            told = f"epoch {epoch + 1} of {plan.epochs}, loss {loss:.3f}{shown}"
-            context.progress(told, step + 1, plan.epochs * plan.steps)
+            context.images += images
+            context.progress(standing(plan, epoch + 1, loss, curve), step + 1, plan.epochs * plan.steps)
         model.eval()
+        if processes.count() > 1:
+            buffers = dict(model.named_buffers())
+            held = {name: tensor for name, tensor in model.state_dict().items() if name in buffers}
+            model.load_state_dict(processes.tensors_of_first(held), strict=False)
         row = {"epoch": epoch + 1, "step": step + 1, "loss": total / plan.steps, "micro_batch": micro}
-        curve = [*curve, row | trainee.validate()]
-        state = {"curve": curve, "micro_batch": micro, "scaler": scaler.state_dict()}
         last = epoch + 1 == plan.epochs
-        store.save(epoch + 1, state_of(model, None if last else optimizer), state)
-        write_whole(folder / CURVE, "".join(json.dumps(line) + "\n" for line in curve))
+        curve = processes.from_first(partial(kept, store, trainee, [*curve, row], scaler, last))
     model.eval()
     return Trained(trainee, curve)
 
 
+def standing(plan: Plan, epoch: int, loss: float, curve: Sequence[dict[str, Any]]) -> str:
+    """Where a training stands in epoch 1, 2, …, with the curves of the loss and of validation scores so far."""
+
+    def line(key: str) -> str:
+        return sparkline([row[key] for row in curve])
+
+    scores = [key for key in (curve[-1] if curve else ()) if key.startswith("val")]
+    shown = "".join(f", {key} {curve[-1][key]:.4g} {line(key)}" for key in scores)
+    return f"epoch {epoch} of {plan.epochs}, loss {loss:.3f} {line('loss')}".rstrip() + shown
+
+
+def restored(store: Checkpoints, trainee: Trainee) -> tuple[int, dict[str, Any]]:
+    """Puts the tensors of the checkpoint back; its epoch and state, or 0 and nothing where there is none."""
+    if not (found := store.load()):
+        return 0, {}
+    epoch, tensors, state = found
+    put_back(tensors, trainee.model, trainee.optimizer)
+    return epoch, state
+
+
+def kept(
+    store: Checkpoints, trainee: Trainee, curve: list[dict[str, Any]], scaler: torch.amp.GradScaler, last: bool
+) -> list[dict[str, Any]]:
+    """Writes checkpoint and curve after an epoch; the curve, its last row now with scores on validation data."""
+    row: dict[str, Any] = curve[-1] | trainee.validate()
+    curve = [*curve[:-1], row]
+    state = {"curve": curve, "micro_batch": row["micro_batch"], "scaler": scaler.state_dict()}
+    store.save(row["epoch"], state_of(trainee.model, None if last else trainee.optimizer), state)
+    write_whole(store.folder / CURVE, "".join(json.dumps(line) + "\n" for line in curve))
+    return curve
+
+
 def _step(
-    trainee: Trainee, batch: tuple[Tensor, ...], micro: int, scaler: torch.amp.GradScaler, clip: float | None
-) -> float:
-    """One step of the optimiser; the mean loss of the batch. Where that is no number, the weights stay as they were."""
-    batch = trainee.prepare(*batch)
-    count = len(batch[0])
-    trainee.optimizer.zero_grad(set_to_none=True)
-    loss = torch.zeros((), device=batch[0].device)
-    for part in zip(*(tensor.tensor_split(-(-count // micro)) for tensor in batch), strict=True):
-        share = trainee.loss(*part) * (len(part[0]) / count)
-        scaler.scale(share).backward()
-        loss += share.detach()
-    if isfinite(value := loss.item()):
+    trainee: Trainee,
+    batches: Iterator[tuple[Column, ...]],
+    place: tuple[int, ...],
+    micro: int,
+    scaler: torch.amp.GradScaler,
+    clip: float | None,
+) -> tuple[float, int]:
+    """One step of the optimiser, at the random numbers of `place`; the mean loss of the batch, and its size.
+
+    Where the loss is no number, the weights stay as they were.
+    """
+
+    def prepared() -> tuple[Column, ...]:
+        batch = next(batches)
+        seed_all(*place)
+        return trainee.prepare(*batch)
+
+    def gradients() -> float:
+        if processes.rank():  # what is drawn from here on is drawn for each example
+            seed_all(*place, processes.rank())
+        trainee.optimizer.zero_grad(set_to_none=True)
+        loss: float | Tensor = 0.0
+        for rows in np.array_split(range(own), -(-own // micro)):
+            share = trainee.loss(*(column[rows[0] : rows[-1] + 1] for column in batch)) * (len(rows) / count)
+            scaler.scale(share).backward()
+            loss = loss + share.detach()
+        return float(loss)
+
+    def step() -> None:
         if clip:
             scaler.unscale_(trainee.optimizer)
-            nn.utils.clip_grad_norm_([p for g in trainee.optimizer.param_groups for p in g["params"]], clip)
+            nn.utils.clip_grad_norm_(weights, clip)
         scaler.step(trainee.optimizer)
         scaler.update()
-    return value
+
+    batch = processes.together(prepared)
+    own = len(batch[0])
+    count = round(processes.total(own))
+    loss = processes.total(processes.together(gradients))
+    if isfinite(loss):
+        weights = [weight for group in trainee.optimizer.param_groups for weight in group["params"]]
+        processes.sum_gradients(weights)
+        processes.together(step)
+    return loss, count

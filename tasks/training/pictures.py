@@ -11,6 +11,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 
 from ..datasets import Split
 from ..threads import cores
+from .processes import own_rows
 from .randomness import ORDER, PICTURE, seed_all
 
 Place = tuple[int, int]
@@ -19,16 +20,16 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True)
 class Augmented(torch.utils.data.Dataset):
-    """By place: a picture, (3, S, S) uint8 that `pixels(images, row)` makes, and its label."""
+    """By place: a picture, (3, S, S) uint8 that `pixels(images, row)` makes, and its target."""
 
     split: Split
     pixels: Callable[[Any, int], Tensor]
     seed: int = 0
 
-    def __getitem__(self, place: Place) -> tuple[Tensor, int]:
+    def __getitem__(self, place: Place) -> tuple[Tensor, Any]:
         epoch, row = place
         seed_all(self.seed, PICTURE, epoch, row)
-        return self.pixels(self.split.images, row), int(self.split.targets[row])
+        return self.pixels(self.split.images, row), self.split.targets[row]
 
 
 def joined(one: Split, other: Split) -> Split:
@@ -38,7 +39,7 @@ def joined(one: Split, other: Split) -> Split:
 
 
 def batches_of(pictures: Augmented, order: Iterable[list[Place]], device: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pictures (B, 3, S, S) uint8 and labels (B,) of each batch; decoded beside a GPU by all cores, else in line."""
+    """Pictures (B, 3, S, S) uint8 and targets (B, …) of each batch; decoded beside a GPU by all cores, else in line."""
     on_gpu = torch.device(device).type != "cpu"
     loader = DataLoader(
         pictures,
@@ -55,16 +56,28 @@ def steps_of(rows: np.ndarray, batch: int) -> int:
 
 
 def shuffled(rows: np.ndarray, batch: int, seed: int, epochs: range, *, even: bool) -> Iterator[list[Place]]:
-    """Batches of all rows, in an order of its own each epoch; sizes differ by one at most, `even` adds that one."""
+    """Batches of all rows, in an order of its own each epoch; sizes differ by one at most, `even` adds that one.
+
+    Of several processes that train together each has its own rows of every batch.
+    """
     for epoch in epochs:
         drawn = np.random.default_rng((seed, ORDER, epoch)).permutation(rows)
         for part in np.array_split(drawn, steps_of(rows, batch)):
             places = [(epoch, int(row)) for row in part]
-            yield places + [(epoch, int(drawn[0]))] * (even and len(places) % 2)
+            yield own_rows(places + [(epoch, int(drawn[0]))] * (even and len(places) % 2))
 
 
 def part_of_each_class(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Rows of a share of every class's examples, drawn at random, at least one; sorted. Label -1 is no class."""
     rng = np.random.default_rng((seed, ORDER))
     rows = [np.flatnonzero(labels == label) for label in np.unique(labels[labels >= 0])]
-    return np.sort(np.concatenate([rng.permutation(r)[: max(1, round(fraction * len(r)))] for r in rows]))
+    return np.sort(np.concatenate([_share(r, fraction, rng) for r in rows] or [np.zeros(0, int)]))
+
+
+def part_of_labelled(targets: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Rows of a share of the examples of which any label (n, L) is known, drawn at random, at least one; sorted."""
+    return np.sort(_share(np.flatnonzero((targets >= 0).any(axis=1)), fraction, np.random.default_rng((seed, ORDER))))
+
+
+def _share(rows: np.ndarray, fraction: float, rng: np.random.Generator) -> np.ndarray:
+    return rng.permutation(rows)[: max(1, round(fraction * len(rows)))]

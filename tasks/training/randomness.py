@@ -27,4 +27,6 @@ def seed_all(*place: int) -> None:
     drawn = int(np.random.SeedSequence(place).generate_state(1)[0])
     random.seed(drawn)
     np.random.seed(drawn)  # noqa: NPY002 - timm draws from numpy's common generator
-    torch.manual_seed(drawn)
+    torch.default_generator.manual_seed(drawn)
+    if torch.cuda.is_initialized():  # before, torch would remember every number that it was ever given
+        torch.cuda.manual_seed_all(drawn)

@@ -1,5 +1,6 @@
 """Which weights of a backbone are trained, in which mode its modules run, and where whole paths are dropped."""
 
+import copy
 import re
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 from torchvision.ops import StochasticDepth
 
-from ...backbones import Backbone, NotApplicable
+from ...backbones import Backbone, Loading, NotApplicable
 
 
 def check_trainable(choice: str) -> str:
@@ -18,8 +19,24 @@ def check_trainable(choice: str) -> str:
     return choice
 
 
-def set_trainable(backbone: Backbone, choice: str) -> None:
-    """Lets the chosen weights be trained and no others: all that the embedding hangs on, none, or the last N blocks.
+def trainable_copy(
+    backbone: Backbone, choice: str, drop_path: float = 0.0, *, maps: bool = False
+) -> tuple[Backbone, int]:
+    """A copy of a backbone in which the chosen weights can be trained, and how many of its blocks drop paths.
+
+    The backbone itself stays as it is. Raises NotApplicable.
+    """
+    made = copy.deepcopy(backbone)
+    vars(made).pop("weights_digest", None)  # it will have other weights
+    made.load_as(Loading())  # what was compiled is the other's pass
+    set_trainable(made, choice, maps=maps)
+    dropping = set_drop_path(made.image_tower, drop_path) if drop_path else 0
+    return made.load_as(backbone.loading), dropping
+
+
+def set_trainable(backbone: Backbone, choice: str, *, maps: bool = False) -> None:
+    """Lets the chosen weights be trained and no others: all that the embedding (or the `maps`) hang on, none, or the
+    last N blocks.
 
     With the last N blocks goes all that comes after them. Raises NotApplicable where there are fewer blocks.
     """
@@ -29,7 +46,7 @@ def set_trainable(backbone: Backbone, choice: str) -> None:
         if last > len(names):
             raise NotApplicable(f"{backbone.name} has {len(names)} blocks, too few for trainable: {choice}; say full")
         cut = names[-last]
-    trained = set() if choice == "frozen" else _reached(backbone, cut)
+    trained = set() if choice == "frozen" else _reached(backbone, cut, maps)
     for name, parameter in backbone.body.named_parameters():
         parameter.requires_grad_(name in trained)
 
@@ -67,11 +84,23 @@ def _places(module: nn.Module) -> list[str]:
     return named + [name for name, child in module.named_children() if isinstance(child, StochasticDepth)]
 
 
-def _reached(backbone: Backbone, cut: str | None) -> set[str]:
-    """Names of the weights that the embedding's gradient reaches when it stops before the block `cut`."""
+def _reached(backbone: Backbone, cut: str | None, maps: bool) -> set[str]:
+    """Names of the weights that the gradient of embedding or maps reaches when it stops before the block `cut`."""
+
+    entering: list[Tensor] = []
+
+    def cut_off(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach()
+        if tensor.is_floating_point():
+            entering.append(tensor.requires_grad_())
+        return tensor
 
     def stop(_module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        return tree_map_only(Tensor, Tensor.detach, (args, kwargs))
+        return tree_map_only(Tensor, cut_off, (args, kwargs))
+
+    def hangs_on_the_cut(tensor: Tensor) -> bool:
+        grads = torch.autograd.grad(tensor.sum(), entering, allow_unused=True, retain_graph=True)
+        return any(grad is not None for grad in grads)
 
     weights = {name: p for name, p in backbone.body.named_parameters() if p.requires_grad}
     example = next(backbone.parameters(), torch.zeros(()))
@@ -80,11 +109,14 @@ def _reached(backbone: Backbone, cut: str | None) -> set[str]:
     hook = backbone.body.get_submodule(cut).register_forward_pre_hook(stop, with_kwargs=True) if cut else None
     try:
         with torch.enable_grad():
-            embedding = backbone.eval()(images).embedding
-        assert embedding is not None
-        if not weights or not embedding.requires_grad:
-            raise NotApplicable(f"{backbone.name} gives its embedding no gradient, so it cannot be trained")
-        grads = torch.autograd.grad(embedding.sum(), list(weights.values()), allow_unused=True)
+            features = backbone.eval()(images, embedding=not maps, maps=maps)
+        asked = [t for t in (features.embedding, *features.maps) if t is not None and t.requires_grad]
+        if entering:  # maps of earlier blocks reach earlier weights
+            asked = [t for t in asked if hangs_on_the_cut(t)]
+        if not weights or not asked:
+            what = "maps" if maps else "embedding"
+            raise NotApplicable(f"{backbone.name} gives its {what} no gradient, so it cannot be trained")
+        grads = torch.autograd.grad([t.sum() for t in asked], list(weights.values()), allow_unused=True)
     finally:
         if hook:
             hook.remove()

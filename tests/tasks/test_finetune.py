@@ -20,10 +20,11 @@ from backbench.tasks import (
     read_predictions,
     write_predictions,
 )
-from backbench.tasks.classification.finetune import first_probe, trained
-from backbench.tasks.training.classifier import Classifier, ClassifierTrainee, probabilities
+from backbench.tasks.classification.finetune import OneLabel, first_probe, trained
+from backbench.tasks.training.classifier import Classifier, ClassifierTrainee, logits_of
+from backbench.tasks.training.optimisation import adamw, schedule
 from backbench.tasks.training.randomness import own_randomness, seed_all
-from backbench.tasks.training.recipe import ClassifierRecipe, adamw, augmentation, cosine
+from backbench.tasks.training.recipe import OneLabelRecipe, augmentation
 from PIL import Image
 
 TASK = find_task("finetune")
@@ -114,7 +115,7 @@ def test_the_last_blocks_change_and_nothing_before_them(name, changed, small, tm
     backbone = load_backbone(f"mini/{name}")
     how = recipe(epochs=2, trainable="last-2", learning_rate=0.01)
     first = {f"backbone.{n}": t for n, t in backbone.state_dict().items()}
-    model = trained(backbone, small, how, 0.01, Context(None, tmp_path)).trainee.model
+    model = trained(backbone, small, how, OneLabel(how, 10), Context(None, tmp_path), 0.01).trainee.model
     other = {n for n, t in model.state_dict().items() if n not in first or not torch.equal(t, first[n])}
     assert other == {n for n in model.state_dict() if n.startswith(changed)}  # batch norm's statistics too
 
@@ -123,9 +124,9 @@ def test_the_last_blocks_change_and_nothing_before_them(name, changed, small, tm
 def test_the_head_begins_as_a_linear_probe(fraction, make_backbone, squares_data, tmp_path):
     backbone, data, context = make_backbone(), squares_data(), Context(Bank(tmp_path / "features"), tmp_path)
     how = recipe(head="linear-probe", fraction=fraction)
-    probe = first_probe(backbone, data, how, context)
+    probe = first_probe(backbone, data, how, OneLabel(how, 4), context)
     model = Classifier(backbone, len(data.classes), how, probe).eval()
-    found = probabilities(model, data["test"], np.arange(50), context)
+    found = logits_of(model, data["test"], np.arange(50), context).softmax(1)
     expected = probe.probabilities(context.embeddings(backbone, data["test"]))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     outcome = TASK.run(backbone, data, recipe(head="linear-probe", epochs=1, learning_rate=1e-6), context)
@@ -137,11 +138,13 @@ def test_a_probe_that_does_not_hold_in_training_is_given_up(small, tmp_path):
     for name, kept in (("cnn-supervised", True), ("cnn-random", False)):
         backbone, context = load_backbone(f"mini/{name}"), Context(Bank(tmp_path / "features"), tmp_path)
         how = recipe(head="linear-probe")
-        probe = first_probe(backbone, small, how, context)
+        objective = OneLabel(how, 10)
+        probe = first_probe(backbone, small, how, objective, context)
         split = small["train"]
         before = {n: t.clone() for n, t in backbone.state_dict().items()}
         with own_randomness():
-            made = ClassifierTrainee(backbone, split, np.arange(40), None, 10, how, 1e-3, context, probe).model
+            rows = np.arange(40)
+            made = ClassifierTrainee(backbone, split, rows, None, 10, how, objective, 1e-3, context, probe).model
         weight = (probe.weight / probe.scale).float()
         assert torch.equal(made.head.weight, weight) == kept
         assert all(torch.equal(t, before[n]) for n, t in made.backbone.state_dict().items())
@@ -231,12 +234,12 @@ def test_rates_warm_up_fall_by_a_cosine_and_by_depth():
     groups = classifier.parameter_groups(how)
     assert sorted(id(p) for g in groups for p in g["params"]) == sorted(map(id, classifier.parameters()))
     optimizer = adamw(groups, 0.01)
-    schedule = cosine(how, optimizer, steps=4)
+    rates = schedule(how, optimizer, steps=4)
     scales = [g.get("lr_scale", 1.0) for g in optimizer.param_groups]
     assert min(scales) == 0.5**5  # the patches: five blocks below the last
     assert max(scales) == 1
     for step in range(40):
-        schedule.step_update(step)
+        rates.step_update(step)
         expected = 1e-4 + (0.01 - 1e-4) * step / 8
         if step >= 8:
             expected = 1e-6 + (0.01 - 1e-6) * (1 + np.cos(np.pi * step / 40)) / 2
@@ -248,7 +251,7 @@ def test_rates_warm_up_fall_by_a_cosine_and_by_depth():
 def test_crops_are_of_the_cards_size_and_normalised_by_the_card():
     backbone = load_backbone("mini/cnn-supervised")
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 90, 3), np.uint8))
-    crop = augmentation(ClassifierRecipe(), backbone.input)([picture], 0)
+    crop = augmentation(OneLabelRecipe(), backbone.input)([picture], 0)
     assert crop.shape == (3, 64, 64)
     assert crop.dtype == torch.uint8
 
@@ -257,7 +260,7 @@ def test_crops_are_of_the_cards_size_and_normalised_by_the_card():
 def test_every_strength_of_rand_augment_works(said):
     backbone = load_backbone("mini/cnn-supervised")
     picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-    change = augmentation(ClassifierRecipe(rand_augment=said), backbone.input)
+    change = augmentation(OneLabelRecipe(rand_augment=said), backbone.input)
     with own_randomness():
         for seed in range(150):
             seed_all(seed)
