@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 Predictions = dict[str, np.ndarray]
-"""Columns by name: (n,) numbers or strings, (n, k) numbers, or an object array of lists of differing length."""
+"""Columns by name: (n,) numbers or strings, (n, k) numbers, or objects: lists, or dicts with equal keys."""
 
 
 def write_predictions(predictions: Predictions, path: Path) -> None:
@@ -35,7 +35,7 @@ def read_predictions(path: Path) -> Predictions:
 def _column(values: pa.Array) -> np.ndarray:
     if pa.types.is_fixed_size_list(values.type):
         return values.values.to_numpy(zero_copy_only=False).reshape(len(values), values.type.list_size)
-    if pa.types.is_list(values.type):
+    if pa.types.is_list(values.type) or pa.types.is_struct(values.type):
         rows = np.empty(len(values), dtype=object)
         rows[:] = values.to_pylist()
         return rows

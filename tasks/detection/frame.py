@@ -10,9 +10,21 @@ from ..datasets import Objects, Split, rle
 from .regions import Detections, image_size
 
 
-def image_sizes(split: Split) -> list[tuple[int, int]]:
-    """(H, W) of every image of a detection split."""
-    return [image_size(split, index, objects) for index, objects in enumerate(split.targets)]
+def whole_target(split: Split, masks: bool, row: int) -> dict[str, Tensor]:
+    """Boxes, labels and masks (k, H, W) uint8 of an image's objects in its own pixels, no crowds."""
+    objects = split.targets[row]
+    single = _single(objects)
+    target = {
+        "boxes": torch.from_numpy(np.asarray(objects.boxes, np.float32).reshape(-1, 4)[single]),
+        "labels": torch.from_numpy(np.asarray(objects.labels, np.int64)[single]),
+    }
+    return target | ({"masks": torch.from_numpy(objects.masks[single].astype(np.uint8))} if masks else {})
+
+
+def boxed_target(split: Split, letterbox: Letterbox, masks: bool, row: int) -> dict[str, Tensor]:
+    """The same in letterboxed pixels."""
+    objects = split.targets[row]
+    return targets_in(objects, image_size(split, row, objects), letterbox, masks)
 
 
 def boxes_in(objects: Objects, size: tuple[int, int], letterbox: Letterbox) -> np.ndarray:
@@ -21,7 +33,7 @@ def boxes_in(objects: Objects, size: tuple[int, int], letterbox: Letterbox) -> n
 
 
 def targets_in(objects: Objects, size: tuple[int, int], letterbox: Letterbox, masks: bool) -> dict[str, Tensor]:
-    """What torchvision's heads learn from: boxes, labels and masks (k, side, side) in letterboxed pixels, no crowds."""
+    """What heads learn from: boxes, labels and masks (k, side, side) uint8 in letterboxed pixels, no crowds."""
     single = _single(objects)
     target = {
         "boxes": torch.from_numpy(boxes_in(objects, size, letterbox)),
@@ -32,7 +44,8 @@ def targets_in(objects: Objects, size: tuple[int, int], letterbox: Letterbox, ma
         shapes = torch.from_numpy(objects.masks[single].astype(np.float32))
         if (height, width) != tuple(size) and len(shapes):
             shapes = F.interpolate(shapes[None], size=(height, width), mode="area")[0].round()
-        target["masks"] = F.pad(shapes, (0, letterbox.size - shapes.shape[-1], 0, letterbox.size - shapes.shape[-2]))
+        padding = (0, letterbox.size - shapes.shape[-1], 0, letterbox.size - shapes.shape[-2])
+        target["masks"] = F.pad(shapes.byte(), padding)
     return target
 
 

@@ -1,20 +1,22 @@
-"""Instance segmentation: Mask R-CNN heads on a pyramid of frozen feature maps (He et al. 2017, arXiv 1703.06870)."""
+"""Instance segmentation on feature maps, frozen or fine-tuned: Mask R-CNN of torchvision, or a detector of mmdet.
 
-from ..datasets import rle
+The backbone stays as it was; what is reported are the weights after the last epoch.
+"""
+
 from ..measure import Measure
 from ..task import Needs, Outcome, Scores, Task, percent
-from .average_precision import REPLICATES, match, summary
-from .frame import image_sizes
-from .heads import DetectorRecipe
-from .regions import as_predictions, box_overlap, found_boxes, found_masks, masks_of, true_boxes, true_masks
-from .training import detect, train
+from .average_precision import REPLICATES, summary
+from .engines import detector
+from .recipe import MaskRecipe
+from .regions import as_predictions, masks_of
+from .scoring import box_matches, mask_matches
 
 
 class InstanceSegmentation(Task):
-    """Average precision of masks at IoU 0.5 to 0.95 as COCO has it, and of boxes beside it; last epoch's weights."""
+    """Average precision of masks at IoU 0.5 to 0.95 as COCO has it, and of boxes beside it."""
 
-    name, family, version = "instance-segmentation", "segmentation", 2
-    needs = Needs(data="detection", splits=("train", "test"), maps=True)
+    name, family, version = "instance-segmentation", "segmentation", 3
+    needs = Needs(data="detection", maps=True)
     scores = Scores(
         ap=percent,
         ap50=percent,
@@ -25,18 +27,18 @@ class InstanceSegmentation(Task):
         box_ap=percent,
         box_ap50=percent,
     )
-    Recipe = DetectorRecipe
+    Recipe = MaskRecipe
+    trains = True
 
     def run(self, backbone, data, recipe, context):
-        for split in (data["train"], data["test"]):
-            masks_of(split.targets[0], split, 0)  # a data set without masks is refused before any work
-        heads = train(backbone, data["train"], len(data.classes), recipe, context, masks=True)
-        return Outcome(as_predictions(detect(heads, backbone, data["test"], recipe, context)))
+        for name in self.needs.splits:
+            masks_of(data[name].targets[0], data[name], 0)  # a data set without masks is refused before any work
+        found, chosen = detector(backbone, data, recipe, context, masks=True)
+        return Outcome(as_predictions(found(data["test"]), data["test"], data.category_ids), chosen)
 
     def measure(self, predictions, data):
-        test, classes = data["test"], len(data.classes)
-        masks = match(true_masks(test), found_masks(predictions, image_sizes(test), classes), classes, rle.overlap)
-        boxes = match(true_boxes(test), found_boxes(predictions, len(test), classes), classes, box_overlap)
+        test = data["test"]
+        masks, boxes = mask_matches(predictions, test, data), box_matches(predictions, test, data)
 
         def scores(weights):
             of_boxes = summary(boxes, weights)

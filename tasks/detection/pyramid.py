@@ -12,8 +12,7 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from .simple_pyramid import SimplePyramid
 
-CELLS = 2  # an object spans at least this many cells of its level, and less than twice as many
-STRIDES = (4, 8, 16, 32)
+STRIDES = (4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
@@ -25,11 +24,14 @@ class Levels:
     ratios: tuple[float, ...]
 
     @classmethod
-    def of(cls, boxes: np.ndarray) -> "Levels":
-        """From boxes (n, 4) xyxy of the training images, in pixels as the network sees them."""
+    def of(cls, boxes: np.ndarray, cells: int) -> "Levels":
+        """From boxes (n, 4) xyxy of the training images, in pixels as the network sees them.
+
+        An object spans at least `cells` cells of its level, and less than twice as many.
+        """
         sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1.0) if len(boxes) else np.array([[32.0, 32.0]])
         size, ratio = np.sqrt(sides.prod(1)), sides[:, 1] / sides[:, 0]
-        fine, coarse = (_stride(s) for s in np.quantile(size, (0.1, 0.9)))
+        fine, coarse = (_stride(s, cells) for s in np.quantile(size, (0.1, 0.9)))
         strides = tuple(s for s in STRIDES if fine <= s <= coarse)
         # Two anchor sizes a level and three shapes, each standing for an equal part of the objects.
         anchors = np.quantile(size, (np.arange(2 * len(strides)) + 0.5) / (2 * len(strides))).tolist()
@@ -81,6 +83,6 @@ def _resample(m: Tensor, side: int) -> Tensor:
     return F.interpolate(m, size=(side, side), mode="bilinear", align_corners=False)
 
 
-def _stride(size: float) -> int:
+def _stride(size: float, cells: int) -> int:
     """The stride whose level holds objects of `size` pixels."""
-    return max((s for s in STRIDES if s * CELLS <= size), default=STRIDES[0])
+    return max((s for s in STRIDES if s * cells <= size), default=STRIDES[0])

@@ -1,5 +1,12 @@
-"""True and predicted objects of a split as regions to be matched, and the columns that predictions are stored in."""
+"""True and predicted objects of a split as regions to be matched; predictions are stored in COCO's result format.
 
+A row is one of the results that pycocotools' `loadRes` takes: `image_id` and `category_id` as the data set's own files
+have them, `bbox` x, y, width, height in pixels, `score`, and of masks `segmentation`, {"size": [H, W], "counts": text}.
+Given both, pycocotools takes the area of a mask from its box: for its statistics of masks, leave `bbox` out.
+"""
+
+import operator
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,56 +32,72 @@ class Detections:
     masks: Sequence[str] | None = None
 
 
-def as_predictions(images: Sequence[Detections]) -> Predictions:
-    """One row a detection: image (index in the split), label, score, box (4 columns); with masks also mask and size."""
+def as_predictions(images: Sequence[Detections], split: Split, category_ids: Sequence[int]) -> Predictions:
+    """A row a detection of each image of a split, as COCO results; label i is written as `category_ids[i]`.
+
+    Raises BadInput where the ids of the split's images do not tell them apart.
+    """
     counts = [len(d.labels) for d in images]
+    boxes = np.concatenate([np.asarray(d.boxes, np.float64).reshape(-1, 4) for d in images])
     columns: Predictions = {
-        "image": np.repeat(np.arange(len(images), dtype=np.int32), counts),
-        "label": np.concatenate([d.labels for d in images]).astype(np.int32),
+        "image_id": np.repeat(image_ids(split), counts),
+        "category_id": np.asarray(category_ids, np.int64)[np.concatenate([d.labels for d in images]).astype(int)],
+        "bbox": np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1),
         "score": np.concatenate([d.scores for d in images]).astype(np.float32),
-        "box": np.concatenate([d.boxes for d in images]).astype(np.float32).reshape(-1, 4),
     }
     if all(d.masks is not None for d in images):
-        columns["mask"] = np.array([text for d in images for text in d.masks or ()], dtype=object)
-        columns["size"] = np.repeat(np.array([d.size for d in images], dtype=np.int32).reshape(-1, 2), counts, axis=0)
+        columns["segmentation"] = np.empty(len(boxes), dtype=object)
+        columns["segmentation"][:] = [{"size": list(d.size), "counts": text} for d in images for text in d.masks or ()]
     return columns
 
 
-def found_boxes(predictions: Predictions, images: int, classes: int) -> list[Regions]:
-    """Predicted boxes by image. Raises BadInput naming the column, or the row, that is wrong."""
-    image, label, score, box = _columns(predictions, ("image", "label", "score", "box"))
-    _refuse((image < 0) | (image >= images), f"'image' is an index from 0 to {images - 1}", image)
-    _refuse((label < 0) | (label >= classes), f"'label' is a class from 0 to {classes - 1}", label)
-    _refuse(~np.isfinite(score), "'score' is a finite number", score)
-    if box.ndim != 2 or box.shape[1] != 4:
-        raise BadInput(f"predictions: 'box' holds four numbers a row (x1, y1, x2, y2), got shape {box.shape}")
-    _refuse(
-        ~np.isfinite(box).all(1) | (box[:, 2:] < box[:, :2]).any(1),
-        "'box' is x1, y1, x2, y2 with x1 <= x2, y1 <= y2",
-        box,
-    )
-    box = box.astype(np.float64)
-    areas = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
-    return _by_image(box, label, areas, score, image, images)
+def found_boxes(predictions: Predictions, split: Split, category_ids: Sequence[int]) -> list[Regions]:
+    """Predicted boxes xyxy by image. Raises BadInput naming the column, or the row, that is wrong."""
+    image, label, score, box = _columns(predictions, split, category_ids)
+    areas = box[:, 2] * box[:, 3]
+    return _by_image(np.concatenate([box[:, :2], box[:, :2] + box[:, 2:]], axis=1), label, areas, score, image, split)
 
 
-def found_masks(predictions: Predictions, sizes: Sequence[tuple[int, int]], classes: int) -> list[Regions]:
-    """Predicted masks by image of (H, W) = `sizes`. Raises BadInput naming the column, or the row, that is wrong."""
-    found_boxes(predictions, len(sizes), classes)  # for its checks
-    image, label, score, mask, size = _columns(predictions, ("image", "label", "score", "mask", "size"))
-    shapes, areas = np.empty(len(mask), dtype=object), np.zeros(len(mask))
-    for row, counts in enumerate(mask):
-        expected = sizes[image[row]]
-        if tuple(size[row]) != expected:
+def found_masks(predictions: Predictions, split: Split, category_ids: Sequence[int]) -> list[Regions]:
+    """Predicted masks by image. Raises BadInput naming the column, or the row, that is wrong."""
+    image, label, score, _ = _columns(predictions, split, category_ids)
+    sizes = [image_size(split, row, objects) for row, objects in enumerate(split.targets)]
+    segments = _column(predictions, "segmentation")
+    shapes, areas = np.empty(len(segments), dtype=object), np.zeros(len(segments))
+    for row, segment in enumerate(segments):
+        expected = list(sizes[image[row]])
+        if not isinstance(segment, dict) or segment.get("size") != expected:
             raise BadInput(
-                f"predictions: row {row}: a mask of {tuple(map(int, size[row]))} for an image of {expected} (H, W)"
+                f"predictions: row {row}: 'segmentation' is a mask of {expected} (height, width) as its image is, "
+                f'{{"size": …, "counts": …}}; got {str(segment)[:80]}'
             )
         try:
-            areas[row] = rle.run_lengths(counts, expected)[1::2].sum()
-        except (ValueError, AttributeError) as error:
-            raise BadInput(f"predictions: row {row}: 'mask': {error}") from None
-        shapes[row] = {"size": list(expected), "counts": counts.encode()}
-    return _by_image(shapes, label, areas, score, image, len(sizes))
+            areas[row] = rle.run_lengths(segment["counts"], sizes[image[row]])[1::2].sum()
+        except (ValueError, KeyError, AttributeError) as error:
+            raise BadInput(f"predictions: row {row}: 'segmentation': counts: {error}") from None
+        shapes[row] = {"size": expected, "counts": segment["counts"].encode()}
+    return _by_image(shapes, label, areas, score, image, split)
+
+
+def image_ids(split: Split) -> np.ndarray:
+    """(n,) int64 or text: what the data set calls each image, its position where it does not say.
+
+    Raises BadInput unless they tell the images apart.
+    """
+    where, ids = split.name or "split", list(split.ids) or list(range(len(split)))
+    if twice := [id for id, count in Counter(ids).items() if count > 1]:
+        raise BadInput(f"{where}: two images have the id {twice[0]!r}; each needs one of its own")
+    return id_column(ids, where)
+
+
+def id_column(ids: Sequence[int | str], where: str) -> np.ndarray:
+    """(n,) int64, or objects that are text. Raises BadInput where they are neither."""
+    if ids and all(isinstance(id, str) for id in ids):
+        return np.array(ids, dtype=object)
+    try:
+        return np.array([operator.index(id) for id in ids], np.int64)  # pyright: ignore[reportArgumentType]
+    except (TypeError, OverflowError):
+        raise BadInput(f"{where}: ids of images are all text or all integers of 64 bits") from None
 
 
 def true_boxes(split: Split) -> list[Regions]:
@@ -136,23 +159,49 @@ def _true(objects: Objects, shapes: np.ndarray) -> Regions:
     return Regions(shapes, np.asarray(objects.labels), areas_of(objects), crowd)
 
 
-def _by_image(shapes, labels, areas, scores, image, images: int) -> list[Regions]:
+def _by_image(shapes, labels, areas, scores, image, split: Split) -> list[Regions]:
     order = np.argsort(image, kind="stable")
-    edges = np.searchsorted(image[order], np.arange(images + 1))
+    edges = np.searchsorted(image[order], np.arange(len(split) + 1))
     rows = [order[a:b] for a, b in pairwise(edges)]
     return [Regions(shapes[r], labels[r], areas[r], scores[r]) for r in rows]
 
 
-def _columns(predictions: Predictions, names: Sequence[str]) -> list[np.ndarray]:
-    for name in names:
-        if name not in predictions:
-            raise BadInput(f"predictions: column {name!r} is missing; there are: {', '.join(predictions)}")
-        if len(predictions[name]) != len(predictions[names[0]]):
-            raise BadInput(f"predictions: columns {names[0]!r} and {name!r} differ in length")
-    return [predictions[name] for name in names]
+def _columns(predictions: Predictions, split: Split, category_ids: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """Row of the image (n,), label (n,), score (n,) and box xywh (n, 4) of every detection, checked."""
+    image = _places(predictions, "image_id", image_ids(split).tolist(), f"an image of {split.name or 'the split'}")
+    label = _places(predictions, "category_id", list(category_ids), "a category of the data set")
+    score, box = _numbers(predictions, "score", ()), _numbers(predictions, "bbox", (4,))
+    _refuse((box[:, 2:] < 0).any(1), "'bbox' is x, y, width, height with none of these below 0", box)
+    return image, label, score, box
+
+
+def _places(predictions: Predictions, column: str, known: list, what: str) -> np.ndarray:
+    """(n,) where the value of each row stands among those known."""
+    place, values = {value: at for at, value in enumerate(known)}, _column(predictions, column)
+    found = [place.get(value, -1) if isinstance(value, int | str) else -1 for value in values.tolist()]
+    _refuse(np.array(found, int) < 0, f"{column!r} is not that of {what}", values)
+    return np.array(found, int)
+
+
+def _numbers(predictions: Predictions, column: str, shape: tuple[int, ...]) -> np.ndarray:
+    """(n, *shape) float64, all finite."""
+    values = _column(predictions, column)
+    if values.shape[1:] != shape or values.dtype.kind not in "fiu":
+        raise BadInput(f"predictions: {column!r} holds {shape[0] if shape else 'a'} finite numbers a row")
+    _refuse(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))), f"{column!r} is not finite", values)
+    return values.astype(np.float64)
+
+
+def _column(predictions: Predictions, name: str) -> np.ndarray:
+    if name not in predictions:
+        raise BadInput(f"predictions: column {name!r} is missing; there are: {', '.join(predictions)}")
+    if len(predictions[name]) != len(predictions["image_id"]):
+        raise BadInput(f"predictions: columns 'image_id' and {name!r} differ in length")
+    return predictions[name]
 
 
 def _refuse(wrong: Any, rule: str, values: np.ndarray) -> None:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        raise BadInput(f"predictions: row {row}: {rule}, got {values[row].tolist()}")
+        got = values[row].tolist() if isinstance(values[row], np.ndarray | np.generic) else values[row]
+        raise BadInput(f"predictions: row {row}: {rule}, got {got!r}")

@@ -1,52 +1,77 @@
-"""Train detection heads on banked feature maps, and run them."""
+"""The engine `torchvision`: detection heads trained on a backbone's feature maps, frozen or with the backbone."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+import torchvision
 
 from ...backbones import Backbone, Letterbox
 from ..context import Context
-from ..datasets import Split
-from ..dense import batch_of, input_size, train_head
-from .frame import boxes_in, detections_out, image_sizes, targets_in
-from .heads import DetectorRecipe, Heads
+from ..datasets import Dataset, Split
+from ..training.choice import best_rate
+from ..training.dense import DenseModel, maps_by_batch, train_dense
+from ..training.dense_recipe import input_size
+from ..training.loop import Trained
+from ..training.plan import departures
+from ..training.processes import rest_is_for_first
+from ..training.scenes import Scenes
+from .average_precision import summary
+from .frame import boxed_target, boxes_in, detections_out, whole_target
+from .heads import heads_of
 from .pyramid import Levels
-from .regions import Detections
+from .recipe import DetectorRecipe
+from .regions import Detections, as_predictions, image_size
+from .scoring import box_matches, mask_matches
+
+MANY = 5000  # images: enough to tell how large objects are
 
 
-def train(
-    backbone: Backbone, split: Split, classes: int, recipe: DetectorRecipe, context: Context, *, masks: bool
-) -> Heads:
-    """Heads after the last epoch; nothing is selected. Raises RuntimeError when the loss is no longer a number."""
+def detector(
+    backbone: Backbone, data: Dataset, recipe: DetectorRecipe, context: Context, *, masks: bool
+) -> tuple[Callable[[Split], list[Detections]], dict[str, Any]]:
+    """What finds the objects of any split, trained at the rate that validation data chose, and what was chosen.
+
+    Raises Diverged, NotApplicable, Unavailable.
+    """
+    train, val = data["train"], data["val"]
     size = input_size(backbone, recipe.size)
-    letterbox = Letterbox.of(backbone.input, size)
-    maps = context.maps(backbone, split, size)
-    sizes = image_sizes(split)
-    boxes = [boxes_in(objects, hw, letterbox) for objects, hw in zip(split.targets, sizes, strict=True)]
-    shapes = [(m.shape[1], m.shape[3]) for m in maps]
+    letterbox = Letterbox.of(backbone.input, size, backbone.loading.decoder)
+    levels = Levels.of(boxes_seen(train, letterbox), recipe.cells)
+    make = partial(heads_of, recipe, levels, len(data.classes), size, masks)
+    whole, boxed = partial(whole_target, train, masks), partial(boxed_target, train, letterbox, masks)
+    scenes = Scenes(train, letterbox, recipe, whole, boxed, context.seed)
 
-    def loss_of(rows: torch.Tensor) -> torch.Tensor:
-        targets = [targets_in(split.targets[i], sizes[i], letterbox, masks) for i in rows.tolist()]
-        targets = [{name: tensor.to(context.device) for name, tensor in t.items()} for t in targets]
-        return torch.stack(list(heads.losses(batch_of(maps, rows, context), targets).values())).sum()
+    def score(model: DenseModel) -> dict[str, float]:
+        found = as_predictions(detect(model, backbone, context, val), val, data.category_ids)
+        matches = (mask_matches if masks else box_matches)(found, val, data)
+        return {"val_ap": summary(matches, np.ones(len(val)))["ap"]}
 
-    with torch.random.fork_rng():
-        torch.manual_seed(context.seed)  # initial weights, and the regions that torchvision samples
-        heads = Heads(shapes, size, Levels.of(np.concatenate(boxes)), classes, recipe, masks).to(context.device)
-        train_head(heads, len(split), loss_of, recipe, context)
-    return heads
+    def at(rate: float) -> Trained:
+        made_of = [val.fingerprint, data.classes, masks, torchvision.__version__]
+        return train_dense(backbone, make, scenes, rate, context, score, made_of)
+
+    best, chosen = best_rate(recipe.learning_rate, at, "val_ap", compare=False)
+    done = at(best)  # or read back
+    rest_is_for_first()
+    return partial(detect, done.trainee.model, backbone, context), chosen | departures(done)
 
 
 @torch.no_grad()
-def detect(
-    heads: Heads, backbone: Backbone, split: Split, recipe: DetectorRecipe, context: Context
-) -> list[Detections]:
-    """What the heads find in each image of a split, in the image's own pixels."""
-    letterbox = Letterbox.of(backbone.input, heads.size)
-    maps = context.maps(backbone, split, heads.size)
-    sizes = image_sizes(split)
+def detect(model: DenseModel, backbone: Backbone, context: Context, split: Split) -> list[Detections]:
+    """What a model finds in each image of a split, in the image's own pixels."""
     found: list[Detections] = []
-    for rows in torch.arange(len(split)).split(recipe.batch):
-        for index, one in zip(rows.tolist(), heads.detect(batch_of(maps, rows, context)), strict=True):
-            found.append(detections_out(one, sizes[index], letterbox))
+    for rows, maps in maps_by_batch(model, backbone, split, context):
+        for row, one in zip(rows, model.head.detect(maps), strict=True):
+            found.append(detections_out(one, image_size(split, row, split.targets[row]), model.letterbox))
         context.progress("detecting", len(found), len(split))
     return found
+
+
+def boxes_seen(split: Split, letterbox: Letterbox) -> np.ndarray:
+    """(n, 4) boxes of the images of a split, or of many of them, in letterboxed pixels."""
+    rows = np.unique(np.linspace(0, len(split) - 1, min(len(split), MANY)).astype(int)).tolist()
+    targets = [(row, split.targets[row]) for row in rows]
+    return np.concatenate([boxes_in(objects, image_size(split, row, objects), letterbox) for row, objects in targets])

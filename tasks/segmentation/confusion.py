@@ -1,6 +1,11 @@
-"""Semantic segmentation scores: pixels of predicted masks counted per image and class, summed, then divided."""
+"""Semantic segmentation scores: pixels of predicted masks counted per image and class, summed, then divided.
+
+Every pixel of the label counts, at the label's own resolution, but those of 255; a pixel on a boundary counts like any
+other unless the data set labels boundaries 255, as PASCAL VOC and trimaps do.
+"""
 
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,10 +40,20 @@ class Counts:
 
 def count(predictions: Predictions, split: Split, classes: int) -> Counts:
     """Counts of stored masks against a split's own labels. Raises BadInput naming the row that is wrong."""
-    masks = predictions.get("mask")
-    if masks is None or len(masks) != len(split):
+    pngs = predictions.get("mask")
+    if pngs is None or len(pngs) != len(split):
         raise BadInput(f"predictions: 'mask' holds one PNG for each of the {len(split)} images")
-    found = [_count(row, png, np.asarray(split.targets[row]), classes) for row, png in enumerate(masks)]
+    truths = (np.asarray(split.targets[row]) for row in range(len(split)))
+    return counted(((truth, _mask(row, pngs[row], truth, classes)) for row, truth in enumerate(truths)), classes)
+
+
+def counted(pairs: Iterable[tuple[np.ndarray, np.ndarray]], classes: int) -> Counts:
+    """Counts of labels and masks (H, W) of one image after the other; pixels labelled 255 count nowhere."""
+    found = []
+    for truth, mask in pairs:
+        scored = truth != IGNORE
+        truth, mask = truth[scored], mask[scored]
+        found.append([np.bincount(labels, minlength=classes) for labels in (truth[truth == mask], truth, mask)])
     return Counts(*np.array(found, np.int64).reshape(-1, 3, classes).transpose(1, 0, 2))
 
 
@@ -60,16 +75,14 @@ def from_png(png: bytes, size: tuple[int, int]) -> np.ndarray:
         raise ValueError(f"not a PNG: {error}") from None
 
 
-def _count(row: int, png: bytes, truth: np.ndarray, classes: int) -> list[np.ndarray]:
+def _mask(row: int, png: bytes, truth: np.ndarray, classes: int) -> np.ndarray:
     try:
-        found = from_png(png, (truth.shape[0], truth.shape[1]))
+        mask = from_png(png, (truth.shape[0], truth.shape[1]))
     except ValueError as error:
         raise BadInput(f"predictions: row {row}: 'mask': {error}") from None
-    if found.max(initial=0) >= classes:
-        raise BadInput(f"predictions: row {row}: 'mask': class {found.max()}; classes go from 0 to {classes - 1}")
-    scored = truth != IGNORE
-    truth, found = truth[scored], found[scored]
-    return [np.bincount(labels, minlength=classes) for labels in (truth[truth == found], truth, found)]
+    if mask.max(initial=0) >= classes:
+        raise BadInput(f"predictions: row {row}: 'mask': class {mask.max()}; classes go from 0 to {classes - 1}")
+    return mask
 
 
 def _mean_ratio(part: np.ndarray, whole: np.ndarray) -> float:

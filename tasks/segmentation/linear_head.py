@@ -28,4 +28,6 @@ class LinearHead(nn.Module):
 
 def upsample(scores: Tensor, size: Sequence[int]) -> Tensor:
     """(B, classes, *size) of (B, classes, h, w), bilinearly."""
+    if tuple(scores.shape[2:]) == tuple(size):
+        return scores
     return F.interpolate(scores, size=tuple(size), mode="bilinear", align_corners=False)

@@ -5,8 +5,9 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from backbench.backbones import Backbone, BackboneCard, Features, Input
+from backbench.backbones import Backbone, BackboneCard, Features, Input, load_backbone
 from backbench.tasks import Bank, Context, Dataset, Split, load_dataset
+from backbench.tasks.datasets import Objects
 from torch import nn
 
 CLASSES = ("red", "green", "blue", "grey")
@@ -19,6 +20,17 @@ input: {{size: 224, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}}
 pretraining: {{method: supervised, data: imagenet-1k}}
 license: apache-2.0
 """
+NARROW = {"depth": 2, "embed_dim": 48, "num_heads": 2}
+KINDS = {  # every kind of network with random weights, as small as they come: side of its images in px, arguments
+    "test_resnet": (64, {}),
+    "test_convnext": (64, {}),
+    "mobilenetv3_small_050": (64, {}),
+    "swinv2_tiny_window8_256": (64, {"embed_dim": 24, "depths": [2, 1, 1, 1], "window_size": 4}),
+    "hiera_tiny_224": (64, {"embed_dim": 24, "stages": [1, 1, 1, 1]}),
+    "test_vit": (64, {}),
+    "vit_base_patch16_clip_224": (64, NARROW),
+    "vit_small_patch14_reg4_dinov2": (56, NARROW),
+}
 
 
 class Tiny(Backbone):
@@ -122,3 +134,43 @@ def mobilenet(real_data, tmp_path):
     path = tmp_path / "mobilenetv2.yaml"
     path.write_text(MOBILENET.format(root=real_data))
     return path
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    """A backbone of each kind."""
+    size, arguments = KINDS[request.param]
+    says = {"source": "timm", "model": request.param, "pretrained": False, "model_args": arguments}
+    return load_backbone(BackboneCard.model_validate(says | {"input": {"size": size}}))
+
+
+def odd(count, seed, kind):
+    """Dark images of odd sizes, the first of them empty, the others with a bright square of one of two classes."""
+    rng = np.random.default_rng(seed)
+    images, objects, masks = [], [], []
+    for index in range(count):
+        height, width = (int(side) for side in rng.integers(20, 50, 2) * 2 + 1)
+        image = rng.integers(0, 60, (height, width, 3)).astype(np.uint8)
+        mask = np.zeros((1, height, width), bool)
+        x, y, label = int(rng.integers(0, width // 2)), int(rng.integers(0, height // 2)), index % 2
+        mask[:, y : y + height // 2, x : x + width // 2] = True
+        box = [x, y, x + width // 2, y + height // 2]
+        some = np.arange(min(index, 1))
+        image[mask[0] & bool(index)] = (250, 20, 20) if label else (20, 20, 250)
+        images.append(image)
+        objects.append(Objects(np.array([box], np.float32)[some], np.array([label])[some], mask[some]))
+        masks.append((mask[0] & bool(index)) * np.uint8(1 + label))
+    targets = objects if kind == "detection" else masks
+    return Split(images, targets, f"odd-{kind}-{count}-{seed}", [f"{seed}-{i}" for i in range(count)])
+
+
+@pytest.fixture
+def odd_scenes():
+    """`odd_scenes(kind)`: four, three and three images of odd sizes, for detection or segmentation."""
+
+    def made(kind):
+        classes = ("blue", "red") if kind == "detection" else ("ground", "blue", "red")
+        sizes = {"train": (4, 1), "val": (3, 2), "test": (3, 3), "shift:dark": (3, 4)}
+        return Dataset("odd", kind, classes, {name: partial(odd, *how, kind) for name, how in sizes.items()})
+
+    return made
