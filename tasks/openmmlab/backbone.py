@@ -12,6 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...backbones import Backbone, BadInput, NotApplicable, load_backbone
 from ..detection.pyramid import pyramid_over
+from ..segmentation.lone_batch_norm import LoneBatchNorm
+from ..training.trainable import train_mode, trainable_copy
+from ..training.windows import attend_in_windows
 from .gate import openmmlab
 
 SCOPE = "backbench"
@@ -27,21 +30,26 @@ class FeatureMaps(nn.Module):
         self,
         backbone: "str | Path | Backbone",
         levels: Sequence[int] | None = None,
-        frozen: bool = False,
+        trainable: str = "full",
+        drop_path: float = 0.0,
         norm_eval: bool = False,
+        window: tuple[int, int] | None = None,
     ):
-        """`backbone`: a name, a card's path, or one that is loaded; `levels`: places of the maps wanted, default all.
+        """`backbone`: a name, a card's path, or one that is loaded, which stays as it is: what learns is a copy.
 
-        `frozen`: nothing is learned, the network stays as in evaluation; `norm_eval`: only BatchNorm's statistics do.
-        Raises BadInput, NotApplicable.
+        `levels`: places of the maps wanted, default all; `trainable`: full, last-N (blocks) or frozen; `norm_eval`:
+        BatchNorm's statistics stay as they are; `window`: a plain ViT attends within windows of so many patches each
+        way, of square images of so many pixels. Raises BadInput, NotApplicable.
         """
         super().__init__()
-        self.network = load_backbone(backbone)
-        if not self.network.levels:
-            raise NotApplicable(f"{self.network.name} has no feature maps")
-        self.levels = tuple(range(len(self.network.levels)) if levels is None else levels)
-        self.frozen, self.norm_eval = frozen, norm_eval
-        self.network.requires_grad_(not frozen)
+        backbone = load_backbone(backbone)
+        if not backbone.levels:
+            raise NotApplicable(f"{backbone.name} has no feature maps")
+        self.levels = tuple(range(len(backbone.levels)) if levels is None else levels)
+        self.network, self.dropping = trainable_copy(backbone, trainable, drop_path, maps=True)
+        if window:
+            attend_in_windows(self.network, *window)
+        self.frozen, self.norm_eval = trainable == "frozen", norm_eval
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """The maps of `levels`."""
@@ -51,9 +59,11 @@ class FeatureMaps(nn.Module):
 
     def train(self, mode: bool = True) -> "FeatureMaps":
         """Training mode, but for what stays frozen."""
-        super().train(mode)
+        if not mode:
+            return super().train(False)
+        train_mode(self)
         for module in self.modules():
-            if self.frozen or (self.norm_eval and isinstance(module, _BatchNorm)):
+            if self.norm_eval and isinstance(module, _BatchNorm):
                 module.training = False
         return self
 
@@ -85,8 +95,9 @@ class Pyramid(nn.Module):
 
 @cache
 def register() -> None:
-    """Makes `type: backbench.Backbone` and `backbench.Pyramid` known to mmdet and mmseg. Raises Unavailable."""
+    """Makes `type: backbench.Backbone` and the others known to mmdet and mmseg. Raises Unavailable."""
     registry: Any = openmmlab("mmengine.registry")
     ours = registry.Registry("model", parent=registry.MODELS, scope=SCOPE)
     ours.register_module(name="Backbone", module=FeatureMaps)
     ours.register_module(name="Pyramid", module=Pyramid)
+    ours.register_module(name="BatchNorm", module=LoneBatchNorm)

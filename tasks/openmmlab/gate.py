@@ -23,6 +23,7 @@ FORKED = {
     "onedl-mmdetection": "3.5.1",
     "onedl-mmsegmentation": "1.4.2",
 }
+KNOWN = (WHEELS, BUILT, FORKED)
 INSTALL = "pip install 'backbench[openmmlab]'"
 COMPILED = "docker/README.md in the repository says how to compile mmcv"
 
@@ -50,11 +51,15 @@ def _open() -> None:
         ) from None
 
 
+def installed() -> dict[str, str]:
+    """Versions of what there is of OpenMMLab, by the names of the distributions."""
+    return {name: there for stack in KNOWN for name in stack if (there := _version(name))}
+
+
 def _check_versions() -> None:
     """Raises Unavailable unless what is installed is one of the known sets, whole and unmixed."""
-    known = (WHEELS, BUILT, FORKED)
-    found = {name: there for stack in known for name in stack if (there := _version(name))}
-    if found in known:
+    found = installed()
+    if found in KNOWN:
         return
     if not found:
         raise Unavailable(f"OpenMMLab is not installed: {INSTALL}")
