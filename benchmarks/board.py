@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..backbones import BadInput
 from ..backbones.errors import unknown
-from ..leaderboard import Board, Difference, Result, Store, as_table, compare, headline_columns, stored_measure
+from ..leaderboard import Asked, Board, Difference, Result, Store, as_table, compare, headline_columns, stored_measure
 from ..tasks import Dataset, find_task
 from .home import home_folder
 from .origin import cards_of, open_dataset
@@ -52,11 +52,15 @@ def leaderboard(
     results = Store(folder / "leaderboard.db").all()
     if isinstance(suite, str):
         suite = find_suite(suite)
-    # What some backbones cannot have does not rank: as the suite says or, for everything together, as any suite says.
-    entries = [e for s in ([suite] if suite else map(find_suite, list_suites())) for e in s.entries]
     if suite:
-        results = [r for r in results if any(_belongs(r, entry) for entry in entries)]
-    columns = headline_columns(results, unranked={entry.task for entry in entries if not entry.ranked})
+        asked = [_asked(key, entry) for key, entry in zip(suite.keys, suite.entries, strict=True)]
+        results = [r for r in results if any(one.takes(r) for one in asked)]
+        columns = headline_columns(results, asked=asked)
+    else:
+        # What every suite shows without ranking, as some backbones cannot have it, does not rank here either.
+        entries = [entry for name in list_suites() for entry in find_suite(name).entries]
+        ranked = {entry.task for entry in entries if entry.ranked}
+        columns = headline_columns(results, unranked={entry.task for entry in entries} - ranked)
     title = suite.name if suite else "everything run here"
     if not results:
         start = suite.name if suite else "quick"
@@ -65,8 +69,6 @@ def leaderboard(
     return Leaderboard(board.only(family) if family else board, folder)
 
 
-def _belongs(result: Result, entry: Entry) -> bool:
-    """Whether a result is of a suite's entry: its task, its data, and the recipe keys that the entry sets."""
+def _asked(key: str, entry: Entry) -> Asked:
     dataset = Path(entry.dataset).stem if entry.dataset.endswith((".yaml", ".yml")) else entry.dataset
-    named = (result.task.name, result.dataset.name) == (entry.task, dataset)
-    return named and all(result.recipe.get(key) == value for key, value in entry.recipe.items())
+    return Asked(key, entry.task, dataset, entry.recipe, entry.ranked)

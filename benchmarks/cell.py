@@ -17,6 +17,7 @@ from ..backbones.card import file_digest
 from ..leaderboard import Result, Store
 from ..tasks import Bank, Context, Dataset, estimate, find_task, read_predictions, write_predictions
 from ..tasks.threads import one_thread
+from ..tasks.training import processes
 from ..tasks.training.checkpoint import forget_checkpoints
 from .home import run_folder
 from .origin import open_dataset, remember_origin
@@ -94,18 +95,19 @@ def compute(cell: Cell, job: Job, folder: Path, progress: Callable[[str, int, in
         scores={
             name: asdict(found)
             | {
-                "unit": task.scores[name].unit,
-                "range_low": task.scores[name].low,
-                "range_high": task.scores[name].high,
-                "higher_is_better": task.scores[name].higher_is_better,
+                "unit": metric.unit,
+                "range_low": metric.low,
+                "range_high": metric.high,
+                "higher_is_better": metric.higher_is_better,
             }
             for name, found in estimates.items()  # a score that the data leaves undefined is absent, not made up
+            for metric in [task.metric(name)]
         },
         cost={
             "seconds": round(seconds, 3),
             "images": context.images,
             "peak_memory_mb": round(peak_memory(job.device) / 2**20, 1),
-            "device": device_name(job.device),
+            "device": device_name(job.device) + (f" x {processes.count()}" if processes.count() > 1 else ""),
         },
         environment=environment(),
         code_version=version("backbench"),

@@ -31,6 +31,7 @@ class Cell:
     column: str
     id: str
     loading: Loading = PLAIN
+    name: str = ""  # of the suite's entry, where the task has several
 
     @property
     def card(self) -> BackboneCard:
@@ -38,9 +39,14 @@ class Cell:
         return self.backbone.card if isinstance(self.backbone, Backbone) else self.backbone
 
     @property
+    def asked(self) -> str:
+        """The task, with the entry's name where it has one."""
+        return f"{self.task} ({self.name})" if self.name else self.task
+
+    @property
     def label(self) -> str:
         """How a person recognises the cell."""
-        return f"{self.card.name} · {self.task} · {self.dataset.name}" + (f" · seed {self.seed}" if self.seed else "")
+        return f"{self.card.name} · {self.asked} · {self.dataset.name}" + (f" · seed {self.seed}" if self.seed else "")
 
 
 def resolve(target: str, dataset: str | None = None, settings: Mapping[str, Any] | None = None) -> Suite:
@@ -59,6 +65,7 @@ def resolve(target: str, dataset: str | None = None, settings: Mapping[str, Any]
     entries = list(suite.entries)
     if dataset:
         entries = [entry.model_copy(update={"dataset": dataset}) for entry in entries]
+        entries = [entry for i, entry in enumerate(entries) if entry not in entries[:i]]
     for key, value in (settings or {}).items():
         task, _, name = key.partition(".")
         if not name:
@@ -94,15 +101,18 @@ def plan(
     seeds: int | None = None,
     limit: int | None = None,
     dataset: DatasetCard | None = None,
+    strict: bool | None = None,
     loading: Loading = PLAIN,
 ) -> list[Cell]:
     """All cells, backbone by backbone, after every name, recipe and file they need was checked. Raises BadInput.
 
-    `dataset` takes the place of the data sets that the entries name; `loading` is how cards are loaded.
+    `dataset` takes the place of the data sets that the entries name; `strict`, where given, that of their cards;
+    `loading` is how cards are loaded.
     """
     columns = []
     for entry in suite.entries:
         task, card = find_task(entry.task), dataset or find_dataset(entry.dataset, home)
+        card = card if strict is None else card.model_copy(update={"strict": strict})
         recipe = settings_of(task.recipe(entry.recipe))
         data = load_dataset(card, task.needs.data)
         task.check_data(data)
@@ -119,9 +129,8 @@ def plan(
                 if how.identity:
                     what["loading"] = how.identity
                 identity = digest(what)
-                cells.append(
-                    Cell(backbone, entry.task, card, entry.recipe, recipe, prints, seed, limit, column, identity, how)
-                )
+                data = card, entry.recipe, recipe, prints, seed, limit, column, identity, how, entry.name
+                cells.append(Cell(backbone, entry.task, *data))
     return cells
 
 

@@ -1,10 +1,11 @@
 """The suite card: which tasks on which data with which recipes and seeds, and which of them rank."""
 
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ..backbones.errors import unknown
 from ..backbones.reading import Strict, read_card
@@ -15,9 +16,11 @@ FOLDER = Path(__file__).parent / "suites"
 class Entry(Strict):
     """One column of a suite. `recipe` holds only what differs from the task's defaults.
 
-    `ranked: false` shows a column without ranking by it, as for scores that some backbones cannot have.
+    `name`: of the column, where a task is on a data set more than once. `ranked: false` shows a column without ranking
+    by it, as for scores that some backbones cannot have.
     """
 
+    name: str = Field(default="", max_length=60)
     task: str
     dataset: str
     recipe: dict[str, Any] = Field(default={})
@@ -32,6 +35,21 @@ class Suite(Strict):
     backbones: tuple[str, ...] = ()
     seeds: int = Field(default=1, ge=1, le=100)
     entries: tuple[Entry, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _told_apart(self):
+        keys = self.keys
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ValueError(f"two entries are both {key!r}; give one a `name`")
+        return self
+
+    @property
+    def keys(self) -> list[str]:
+        """What each entry's column is called: its name, else its task, `task@dataset` where several data sets are."""
+        pairs = {(entry.task, entry.dataset) for entry in self.entries}
+        often = Counter(task for task, _ in pairs)
+        return [e.name or (e.task if often[e.task] == 1 else f"{e.task}@{Path(e.dataset).stem}") for e in self.entries]
 
 
 def list_suites() -> list[str]:

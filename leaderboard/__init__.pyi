@@ -11,6 +11,7 @@ from .page import render_page as render_page
 from .page import write_page as write_page
 from .result import Result as Result
 from .result import Score as Score
+from .selection import Asked as Asked
 from .selection import Column as Column
 from .selection import comparable as comparable
 from .selection import headline_columns as headline_columns

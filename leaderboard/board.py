@@ -10,7 +10,7 @@ import numpy as np
 from ..backbones.errors import unknown
 from . import ranking
 from .result import BackboneFacts, Result
-from .selection import Column, comparable
+from .selection import Column, comparable, owner
 
 FAMILIES = ("classification", "detection", "segmentation", "ood", "retrieval")  # the order in which they are shown
 DRAWS = 1000  # of all scores from their intervals, for the intervals of ranks
@@ -127,16 +127,16 @@ class Board:
 def _rows(results: Sequence[Result], columns: Sequence[Column]) -> list[Row]:
     by_backbone = defaultdict(list)
     for r in results:
-        by_backbone[r.backbone.name].append(r)
+        by_backbone[r.backbone.name].append((r, owner(r, columns)))
     rows = []
     for _, own in sorted(by_backbone.items()):
         cells = {}
         for c in columns:
-            runs = [r for r in own if (r.task.name, r.dataset.name) == (c.task, c.dataset) and c.metric in r.scores]
+            runs = [r for r, key in own if key == c.key and c.metric in r.scores]
             if runs:
                 cells[c.key] = _averaged(sorted(runs, key=lambda r: r.seed), c.metric)
         missing = tuple(c.key for c in columns if c.ranked and c.key not in cells)
-        rows.append(Row(own[-1].backbone, cells, None, missing))
+        rows.append(Row(own[-1][0].backbone, cells, None, missing))
     return rows
 
 

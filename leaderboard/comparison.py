@@ -93,7 +93,7 @@ def stored_measure(home: Path, data_of: Callable[[Result], "Dataset"] | None = N
             raise BadInput(f"{path}: not the predictions that result {result.id} was made from; {again}")
         facts = result.dataset
         data = data_of(result) if data_of else _packaged(facts.name, facts.kind, facts.limit, home)
-        now = fingerprints(data, result.dataset.fingerprints, home)
+        now = fingerprints(data.limited(None), result.dataset.fingerprints, home)  # a limit is no other data
         if changed := [split for split, mark in result.dataset.fingerprints.items() if now[split] != mark]:
             raise BadInput(f"dataset {data.name}: {changed[0]} is not what result {result.id} was made on; {again}")
         return find_task(result.task.name).measure(read_predictions(path), data)

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 well, 1 something failed on the way, 2 the input was wrong, 130 interrupted."""
-    sys.exit(code(list(sys.argv[1:] if argv is None else argv)))
+    from ..launch import as_one
+
+    words = list(sys.argv[1:] if argv is None else argv)
+    sys.exit(as_one(lambda: code(words)))
 
 
 def code(argv: list[str]) -> int:
@@ -15,12 +18,15 @@ def code(argv: list[str]) -> int:
     from typer.exceptions import TyperException
 
     from ...backbones.errors import BadInput, NotApplicable, Unavailable
+    from ..launch import launched, together
     from .app import app
 
     debug = "--debug" in argv
     argv = [word for word in argv if word != "--debug"]
     try:
-        return app(args=argv, prog_name="backbench", standalone_mode=False) or 0
+        if launched() and argv[:1] != ["run"]:
+            raise BadInput("several processes are of use to `backbench run` alone; start this one without a launcher")
+        return together(lambda: app(args=argv, prog_name="backbench", standalone_mode=False)) or 0
     except TyperException as error:  # a mistyped command or option
         if error.format_message():
             said = error.format_message().replace("Value error, ", "")  # pydantic's, where an option has a type of ours

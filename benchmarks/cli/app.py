@@ -22,6 +22,13 @@ Settings = Annotated[
     typer.Option("--set", help="KEY=VALUE changes a recipe; in a suite the key is TASK.KEY. May be repeated."),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most so many examples a split.")]
+HowStrict = Annotated[
+    bool | None,
+    typer.Option(
+        "--strict/--lenient",
+        help="Faulty images and annotations stop the run, or are left out and named (else as cards say: strict).",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda:N.")]
 HowPrecise = Annotated[Precision, typer.Option(help="Of matrix products.")]
 ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="Images lie channels last in memory.")]
@@ -32,7 +39,7 @@ Fast = Annotated[
         "--fast", help="Half precision, channels last and quick decoding, once seen to give the same features."
     ),
 ]
-Home = Annotated[Path | None, typer.Option(help="Where state lives [default: $BACKBENCH_HOME or ~/.backbench].")]
+Home = Annotated[Path | None, typer.Option(help="Where state lives (else $BACKBENCH_HOME or ~/.backbench).")]
 SuiteName = Annotated[str | None, typer.Option("--suite", "-s", help="Name or card of a suite.")]
 OF_BACKBONES: Any = {"rich_help_panel": "Of backbones"}
 Format = Annotated[str, typer.Option("--format", help="How to print it.", metavar="FORMAT")]
@@ -46,6 +53,7 @@ def run(
     set_: Settings = None,
     seeds: Annotated[int | None, typer.Option(min=1, max=100, help="Seeds a cell.")] = None,
     limit: Limit = None,
+    strict: HowStrict = None,
     device: Device = "auto",
     precision: HowPrecise = "float32",
     channels_last: ChannelsLast = False,
@@ -61,7 +69,9 @@ def run(
     from . import running
 
     loading = running.loading_of(fast, precision, channels_last, compile, device)
-    return running.run(target, backbone, dataset, set_, seeds, limit, device, loading, dry_run, cache_size, home)
+    return running.run(
+        target, backbone, dataset, set_, seeds, limit, strict, device, loading, dry_run, cache_size, home
+    )
 
 
 @app.command()
@@ -71,6 +81,7 @@ def estimate(
     dataset: Data = None,
     set_: Settings = None,
     limit: Limit = None,
+    strict: HowStrict = None,
     device: Device = "auto",
     precision: HowPrecise = "float32",
     channels_last: ChannelsLast = False,
@@ -83,7 +94,7 @@ def estimate(
     from . import running
 
     loading = running.loading_of(fast, precision, channels_last, compile, device)
-    running.estimate(target, backbone, dataset, set_, limit, device, loading, format, home)
+    running.estimate(target, backbone, dataset, set_, limit, strict, device, loading, format, home)
 
 
 @app.command("list")

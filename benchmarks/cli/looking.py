@@ -30,15 +30,27 @@ def show(name: str, format: str, home: Path | None) -> None:
     if name in list_backbones():
         return print_facts(_backbone_facts(name), format)
     if len(name) >= 4 and set(name) <= set("0123456789abcdef"):
-        from ...leaderboard import Store
-
-        return print_facts(Store(home_folder(home) / "leaderboard.db").by_id(name).model_dump(mode="json"), format)
+        return _show_result(name, format, home_folder(home))
     if name.endswith((".yaml", ".yml")) and _reads_as_dataset(Path(name)):
         return _show_dataset(find_dataset(name, home), format)
     if "/" in name or name.endswith((".yaml", ".yml")):
         return print_facts(_backbone_facts(name), format)
     known = [*list_backbones(), *tasks, *list_suites(), *datasets]
     raise unknown("backbone, task, dataset, suite or result", name, known)
+
+
+def _show_result(id: str, format: str, home: Path) -> None:
+    """All of a result; of one that was trained here the curves as well."""
+    from ...leaderboard import Store
+    from ...tasks.training.curve import read_curves, told
+    from ..home import run_folder
+
+    result = Store(home / "leaderboard.db").by_id(id)
+    curves = read_curves(run_folder(home, result.cell_id))
+    facts = result.model_dump(mode="json")
+    if format == "json":
+        return print_json(facts | ({"curves": curves} if curves else {}))
+    print_facts(facts | ({"curves": {name: told(rows) for name, rows in curves.items()}} if curves else {}), format)
 
 
 def _reads_as_dataset(path: Path) -> bool:
@@ -89,7 +101,7 @@ def _needed(card: "DatasetCard", found: dict[str, Any]) -> list[str]:
         lines.append(f"{'Where it is to be had' if local else 'Its page'}: {card.homepage}")
     if card.prepare:
         lines.append(f"What to do: {card.prepare}")
-    if local:
+    if local and card.source != "combined":
         lines.append(f"If you have it elsewhere: ln -s /where/it/is {found['where']}")
     return lines
 

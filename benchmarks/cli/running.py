@@ -52,6 +52,7 @@ def run(
     pairs: list[str] | None,
     seeds: int | None,
     limit: int | None,
+    strict: bool | None,
     device: str,
     loading: Loading,
     dry_run: bool,
@@ -60,6 +61,7 @@ def run(
 ) -> int:
     """`backbench run`: exit code 1 when a cell failed."""
     from ..home import home_folder
+    from ..launch import is_first
     from ..plan import find_backbones, plan, resolve
     from ..runner import Job, run_cells
     from .caching import size_of
@@ -69,12 +71,12 @@ def run(
     folder = home_folder(home)
     with console(stderr=True).status("planning"):
         found = find_backbones(backbones or suite.backbones)
-        cells = plan(suite, found, folder, seeds=seeds, limit=limit, loading=loading)
+        cells = plan(suite, found, folder, seeds=seeds, limit=limit, strict=strict, loading=loading)
     if dry_run:
         _show_plan(cells, folder)
         return 0
     report = run_cells(suite, cells, Job(folder, pick_device(device), largest), workers=0, watch=True)
-    return _tell(report, folder)
+    return _tell(report, folder) if is_first() else int(not report.ok)
 
 
 def _show_plan(cells: Sequence[Any], home: Path) -> None:
@@ -90,7 +92,7 @@ def _show_plan(cells: Sequence[Any], home: Path) -> None:
             {
                 "cell": cell.id[:12],
                 "backbone": cell.card.name,
-                "task": cell.task,
+                "task": cell.asked,
                 "dataset": cell.dataset.name,
                 "seed": cell.seed,
                 "state": state,
@@ -134,7 +136,8 @@ def _show_scores(report: Any) -> None:
             continue
         row = {"backbone": cell.card.name, "seed": cell.seed}
         for name, score in result.scores.items():
-            row[f"{name} {score.unit}"] = f"{score.value:.1f} [{score.low:.1f}, {score.high:.1f}]"
+            if ":" not in name:  # those of single labels are in the record
+                row[f"{name} {score.unit}"] = f"{score.value:.1f} [{score.low:.1f}, {score.high:.1f}]"
         rows.append(row | {"result": result.id})
     if rows:
         print_rows(rows, "table", title=f"{report.suite.entries[0].task} on {report.cells[0].dataset.name}")
@@ -146,6 +149,7 @@ def estimate(
     dataset: str | None,
     pairs: list[str] | None,
     limit: int | None,
+    strict: bool | None,
     device: str,
     loading: Loading,
     format: str,
@@ -160,7 +164,8 @@ def estimate(
     pick_format(format, ("table", "json"))
     suite = resolve(target, dataset, settings_of(pairs))
     folder = home_folder(home)
-    cells = plan(suite, find_backbones(backbones or suite.backbones), folder, limit=limit, loading=loading)
+    found = find_backbones(backbones or suite.backbones)
+    cells = plan(suite, found, folder, limit=limit, strict=strict, loading=loading)
     with console(stderr=True).status("probing with 16 images a split"):
         rows = estimate_cells(cells, folder, pick_device(device))
     print_rows(rows, format)

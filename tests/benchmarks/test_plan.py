@@ -3,6 +3,9 @@
 import pytest
 from backbench.backbones import BadInput, Loading, find_backbone, load_backbone
 from backbench.benchmarks.plan import find_backbones, plan, resolve
+from backbench.benchmarks.suite import find_suite, list_suites
+from backbench.tasks import find_dataset, find_task
+from backbench.tasks.task import settings_of
 
 
 def ids(home, card, target="knn", dataset=None, settings=None, **options):
@@ -99,3 +102,17 @@ def test_one_name_cannot_be_two_backbones(tmp_path):
     with pytest.raises(BadInput, match="both named 'a'"):
         find_backbones([a, b])
     assert len(find_backbones([a, a, find_backbone(a)])) == 1
+
+
+@pytest.mark.parametrize("name", list_suites())
+def test_a_packaged_suite_asks_for_what_there_is(name):
+    """Every name and key in it, without the data."""
+    suite, asked = find_suite(name), []
+    assert len(find_backbones(suite.backbones)) == len(suite.backbones) > 0
+    for entry in suite.entries:
+        task, card = find_task(entry.task), find_dataset(entry.dataset)
+        assert task.needs.data in card.kind
+        plain = {split for split in task.needs.splits if "*" not in split}
+        assert card.source == "digit-scenes" or plain <= card.splits.keys()
+        asked.append((entry.task, entry.dataset, settings_of(task.recipe(entry.recipe))))
+    assert not [one for i, one in enumerate(asked) if one in asked[:i]]

@@ -10,7 +10,7 @@ from math import hypot, sqrt
 
 import pytest
 from backbench.backbones import BadInput
-from backbench.leaderboard import Board, as_csv, as_json, as_table, headline_columns
+from backbench.leaderboard import Asked, Board, as_csv, as_json, as_table, headline_columns
 from backbench.leaderboard.page import render_page
 from rich.console import Console
 from scipy.stats import t
@@ -155,6 +155,30 @@ def test_columns_are_named_by_task_and_where_needed_by_data_set(result, content)
     assert [c.key for c in headline_columns([knn, result()])] == ["linear-probe", "knn"]
     keys = {c.key for c in headline_columns([result(), other, knn])}
     assert keys == {"linear-probe@digit-scenes", "linear-probe@pets", "knn"}
+
+
+def test_a_task_stands_in_several_columns_by_what_its_recipe_says(result):
+    """Each result belongs to the column that asks for most of what its recipe says; one value stands for a list."""
+    asked = [
+        Asked("plain", "linear-probe", "digit-scenes"),
+        Asked("long", "linear-probe", "digit-scenes", {"epochs": 50}),
+        Asked("slow", "linear-probe", "digit-scenes", {"epochs": 50, "rate": 0.1}, ranked=False),
+        Asked("never run", "linear-probe", "digit-scenes", {"epochs": 7}),
+    ]
+    recipes = [{"epochs": 10}, {"epochs": 50, "rate": [0.2]}, {"epochs": 50, "rate": [0.1]}, {"epochs": 50}]
+    names = ("mini/cnn-supervised", "mini/vit-supervised")
+    results = [
+        result(name, value=10.0 * column, recipe=recipe)
+        for name in names
+        for column, recipe in enumerate(recipes[:3], 1)
+    ]
+    board = Board.of(results, headline_columns(results, asked=asked))
+    assert [(c.key, c.ranked) for c in board.columns] == [("plain", True), ("long", True), ("slow", False)]
+    for row in board.rows:
+        assert {key: cell.value for key, cell in row.cells.items()} == {"plain": 10.0, "long": 20.0, "slow": 30.0}
+    assert board.left_out == {}
+    lone = result("mini/cnn-random", recipe=recipes[3])
+    assert Board.of([lone], headline_columns([lone], asked=asked)).columns[0].key == "long"
 
 
 def twins(result, content):

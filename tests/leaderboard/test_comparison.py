@@ -236,6 +236,8 @@ def test_stored_predictions_are_checked(stored, tmp_path):
         BadInput, match=f"dataset toy: test is not what result {a.id} was made on; run `backbench rerun"
     ):
         comparison.stored_measure(tmp_path, lambda _: other)(a)
+    with pytest.raises(BadInput, match="for 4 images, the split has 2"):  # with a limit it is the same data
+        comparison.stored_measure(tmp_path, lambda _: data.limited(2))(a)
     with pytest.raises(BadInput, match="no dataset 'toy'"):
         comparison.stored_measure(tmp_path)(a)
     measure_of = comparison.stored_measure(tmp_path, lambda _: data)

@@ -192,4 +192,4 @@ def test_memory_does_not_grow_with_the_examples(tmp_path):
             [sys.executable, "-c", MEMORY, str(file), str(rows)], capture_output=True, text=True, check=True
         )
         took.append(int(done.stdout))
-    assert took[1] - took[0] < 16 * 1024  # KiB, labels and the allocator's mood; the features would be 70 MiB more
+    assert took[1] - took[0] < 32 * 1024  # KiB, labels and the allocator's mood; the features would be 70 MiB more
