@@ -1,4 +1,5 @@
-"""Cityscapes: a class for each pixel, or instances of the eight that can be counted (Cordts et al., arXiv 1604.01685).
+"""Cityscapes: a class for each pixel, or instances of the eight that can be counted (Cordts et al., arXiv 1604.01685);
+and ACDC, which has its classes in other weather (Sakaridis et al., arXiv 2104.13395).
 
 Instances are read from the published instance images, as in what others report on them: masks and boxes hold what is
 seen of an object, and what its authors drew as one group of many (`cargroup`) is a crowd.
@@ -45,14 +46,14 @@ NAMES = {  # number in label images → class, in the order of the benchmark; ot
 FIRST_THING, LAST = 24, 33  # among the numbers of all classes
 THINGS = [number for number in NAMES if number >= FIRST_THING]
 SHARE = 1000  # in instance images: the number of the class, times this, plus that of the object; the bare class a group
-PICTURE = "_leftImg8bit"
-LABELS = {"segmentation": "_gtFine_labelIds.png", "detection": "_gtFine_instanceIds.png"}
+STYLES = {"_leftImg8bit": "_gtFine", "_rgb_anon": "_gt"}  # end of an image's name → of its labels'
+LABELS = {"segmentation": "_labelIds.png", "detection": "_instanceIds.png"}
 
 
 def open_cityscapes(card: DatasetCard, kind: Kind) -> Dataset:
-    """Splits of two folders with a folder a city each: `images` in leftImg8bit/, `annotations` in gtFine/.
+    """Splits of two folders with a folder a city (of ACDC, a recording) each: `images`, and `annotations`.
 
-    Images of one city are a group. Raises BadInput naming the file.
+    Images of one folder are a group. Raises BadInput naming the file.
     """
     if card.classes:
         raise BadInput(f"dataset {card.name}: classes: Cityscapes has its own; a `combined` card may choose among them")
@@ -63,10 +64,14 @@ def open_cityscapes(card: DatasetCard, kind: Kind) -> Dataset:
 def _split(card: DatasetCard, kind: Kind, name: str) -> Split:
     folder, told = card.images(name), card.at(name, "annotations")
     pictures = pictures_in(folder)
-    if strange := [path for stem, path in pictures.items() if not stem.endswith(PICTURE) or "/" not in stem]:
-        raise BadInput(f"{strange[0]}: images of Cityscapes are CITY/CITY_…{PICTURE}.png below {folder}")
-    ids = [stem.removesuffix(PICTURE) for stem in pictures]
-    images, labels = list(pictures.values()), [told / f"{image}{LABELS[kind]}" for image in ids]
+    ids, labels = [], []
+    for stem, path in pictures.items():
+        style = next((end for end in STYLES if stem.endswith(end)), None)
+        if style is None or "/" not in stem:
+            raise BadInput(f"{path}: images of Cityscapes are CITY/CITY_…{next(iter(STYLES))}.png below {folder}")
+        ids.append(stem.removesuffix(style))
+        labels.append(told / f"{ids[-1]}{STYLES[style]}{LABELS[kind]}")
+    images = list(pictures.values())
     faults = Faults(card, name)
     digest = content_digest(faults, [*ids, *ids], [*images, *labels], [kind, ids])
     for place, image, label in zip(ids, images, labels, strict=True):

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead, FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.retinanet import RetinaNet, RetinaNetHead
@@ -111,7 +111,7 @@ class RegionHeads(Heads):
             }
         self.regions = RoIHeads(
             aligned(recipe.box_cells),
-            TwoMLPHead(width * recipe.box_cells**2, recipe.box_width),
+            _box_head(recipe),
             FastRCNNPredictor(recipe.box_width, classes + 1),
             fg_iou_thresh=0.5,
             bg_iou_thresh=0.5,
@@ -178,6 +178,14 @@ def heads_of(
     if recipe.detector == "retinanet":
         return RetinaHeads(shapes, size, levels, classes, recipe)
     return RegionHeads(shapes, size, levels, classes, recipe, masks)
+
+
+def _box_head(recipe: DetectorRecipe) -> nn.Module:
+    side, width = recipe.box_cells, recipe.width
+    if not recipe.box_layers:
+        return TwoMLPHead(width * side**2, recipe.box_width)
+    normed = partial(nn.GroupNorm, GROUPS)
+    return FastRCNNConvFCHead((width, side, side), [width] * recipe.box_layers, [recipe.box_width], normed)
 
 
 def _roi_align(levels: int, cells: int, side: int) -> MultiScaleRoIAlign:

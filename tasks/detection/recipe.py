@@ -16,6 +16,8 @@ class DetectorRecipe(DenseRecipe):
     """`engine` trains a `detector` (default: faster-rcnn of torchvision, cascade-rcnn of mmdet).
 
     `width`, `box_width`, `mask_width`: channels of the pyramid and of the box and mask heads; `mask_layers` of these.
+    `box_layers`: convolutions of the box head before its one fully connected layer, with GroupNorm (0: two such layers
+    and no convolution); `box_loss`: of mmdet's, giou is generalised IoU (arXiv 1902.09630) with weight 10.
     `cells`: an object spans at least so many cells of its level of the pyramid; `box_cells`, `mask_cells`: the side of
     what RoIAlign cuts out of it. `proposals`: regions of an image that the box head looks at; `samples`: those it
     learns from, as `anchor_samples` are for what proposes regions.
@@ -30,6 +32,8 @@ class DetectorRecipe(DenseRecipe):
     learning_rate: Rates = (4e-3,)
     width: int = Field(default=64, ge=GROUPS, multiple_of=GROUPS)
     box_width: int = Field(default=128, ge=1)
+    box_layers: int = Field(default=0, ge=0)
+    box_loss: Literal["smooth-l1", "giou"] = "smooth-l1"
     mask_width: int = Field(default=64, ge=GROUPS, multiple_of=GROUPS)
     mask_layers: int = Field(default=2, ge=1)
     cells: int = Field(default=2, ge=1)
@@ -50,6 +54,8 @@ class DetectorRecipe(DenseRecipe):
         there = DETECTORS[self.engine]
         if self.detector not in there:
             raise ValueError(f"engine {self.engine} has no {self.detector}; it has: {', '.join(there)}")
+        if self.box_loss == "giou" and (self.engine != "mmdet" or self.detector == "retinanet"):
+            raise ValueError("box_loss giou is for the box heads of engine mmdet; leave it out")
         return self
 
 

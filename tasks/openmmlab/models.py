@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...backbones import Backbone
-from ..detection.recipe import DetectorRecipe
+from ..detection.recipe import GROUPS, DetectorRecipe
 from ..segmentation.recipe import SegmenterRecipe
 from ..training.dense_recipe import DenseRecipe, map_shapes
 from .backbone import SCOPE, register
@@ -16,6 +16,7 @@ from .gate import openmmlab
 
 STRIDES = (4, 8, 16, 32)  # of the pyramids that both libraries' heads are made for
 PROPOSALS = 1000  # regions that the box head looks at, in mmdet's own configs
+GROUP_NORM = {"type": "GN", "num_groups": GROUPS}  # a process may see few regions, or none
 FINEST = 7  # cells of its level that a region spans at least, where anchors span one
 
 
@@ -80,6 +81,12 @@ def _two_stages(model: Any, classes: int, recipe: DetectorRecipe) -> None:
     for head in _each(heads.bbox_head):
         head.update(in_channels=width, num_classes=classes)
         head.update(fc_out_channels=recipe.box_width, roi_feat_size=recipe.box_cells)
+        if recipe.box_layers:
+            head.update(type="ConvFCBBoxHead", num_shared_convs=recipe.box_layers, num_shared_fcs=1)
+            head.update(conv_out_channels=width, norm_cfg=GROUP_NORM, reg_class_agnostic=False)
+        if recipe.box_loss == "giou":
+            head.reg_decoded_bbox = True
+            head.loss_bbox = {"type": "GIoULoss", "loss_weight": 10.0}
     if "mask_head" in heads:
         cut.append((heads.mask_roi_extractor, recipe.mask_cells))
         heads.mask_head.update(in_channels=width, conv_out_channels=recipe.mask_width)

@@ -90,6 +90,14 @@ def cityscapes(root):
                 numbers(told.with_name(f"{told.name}_instanceIds.png"), [7, 26000, 24, 3], np.uint16)
 
 
+def acdc(root):
+    for weather in ("fog", "night", "rain", "snow"):
+        for i in range(2):
+            image = f"GOPR0{i}/GOPR0{i}_frame_00085{i}"
+            picture(root / "rgb_anon" / weather / "val" / f"{image}_rgb_anon.png", i)
+            numbers(root / "gt" / weather / "val" / f"{image}_gt_labelIds.png", [7, 26, 24, 3])
+
+
 def sim10k(root):
     (root / "Annotations").mkdir(parents=True)
     for i in range(20):
@@ -98,9 +106,12 @@ def sim10k(root):
         (root / "Annotations" / f"{3384645 + i}.xml").write_text(f"<annotation>{found}</annotation>")
 
 
-def two_cards(root):
-    for name in ("sim10k", "cityscapes"):
-        MINIATURES[name](find_dataset(name).root)
+def both(*names):
+    def made(_root):
+        for name in names:
+            MINIATURES[name](find_dataset(name).root)
+
+    return made
 
 
 MINIATURES = {
@@ -112,7 +123,9 @@ MINIATURES = {
     "ade20k": ade,
     "cityscapes": cityscapes,
     "sim10k": sim10k,
-    "sim10k-to-cityscapes": two_cards,
+    "sim10k-to-cityscapes": both("sim10k", "cityscapes"),
+    "acdc": acdc,
+    "cityscapes-to-acdc": both("cityscapes", "acdc"),
 }
 SIZES = {
     "coco-2017": {"train": 59, "val": 1, "test": 2},
@@ -124,6 +137,8 @@ SIZES = {
     "cityscapes": {"train": 10, "val": 2, "test": 4},
     "sim10k": {"train": 18, "val": 1, "test": 1},
     "sim10k-to-cityscapes": {"train": 19, "val": 1, "test": 4},
+    "acdc": {"fog": 2, "night": 2, "rain": 2, "snow": 2},
+    "cityscapes-to-acdc": {"train": 10, "val": 2, "test": 4, "shift:fog": 2, "shift:snow": 2},
 }
 CLASSES = {
     "coco-2017": ["toothbrush"],
@@ -135,8 +150,10 @@ CLASSES = {
     "cityscapes": ["car", "person"],
     "sim10k": ["car", "motorbike"],
     "sim10k-to-cityscapes": ["car"],
+    "acdc": ["car", "person", "road"],
+    "cityscapes-to-acdc": ["car", "person", "road"],
 }
-"""What is to be seen on the images for training of each, in the order of names."""
+"""What is to be seen on the images of the first split of each, in the order of names."""
 
 
 @pytest.fixture
@@ -171,15 +188,15 @@ def test_a_miniature_in_the_authors_layout_is_read_by_its_card_as_it_is(small, n
             for i in range(size):
                 assert made.images[i].size == SIZE[::-1]
                 assert made.targets[i].shape == SIZE if kind == "segmentation" else made.targets[i].size == SIZE
-        learned = data["train"].targets
+        learned = data[data.split_names[0]].targets
         if kind == "segmentation":
             found = {int(value) for i in range(len(learned)) for value in np.unique(learned[i])} - {255}
         else:
             found = {int(label) for i in range(len(learned)) for label in learned[i].labels}
         if kind == card.kind[0]:
             assert sorted(data.classes[i] for i in found) == CLASSES[name]
-        used = [set(data[split].ids) for split in ("train", "val")]
-        assert not used[0] & used[1]
+        if "val" in data.split_names:
+            assert not set(data["train"].ids) & set(data["val"].ids)
 
 
 @pytest.mark.parametrize("name", CARDS)
@@ -187,8 +204,8 @@ def test_without_its_files_one_line_says_where_they_go_and_where_they_come_from(
     card = find_dataset(name)
     assert inventory(card)["missing"] == len(inventory(card)["files"]) > 0
     with pytest.raises(BadInput) as error:
-        load_dataset(card, card.kind[0])["test"]
-    said, other = str(error.value), "sim10k" if card.source == "combined" else name
+        load_dataset(card, card.kind[0])[next(iter(card.splits))]
+    said, other = str(error.value), card.splits["train"].card if card.source == "combined" else name
     assert "\n" not in said
     assert str(home / "data") in said
     assert find_dataset(other).homepage in said

@@ -196,6 +196,7 @@ def test_boxes_and_masks_are_enlarged_to_what_the_coarsest_stride_divides():
         ("instance-segmentation", {"detector": "retinanet"}, "retinanet gives no masks"),
         ("detection", {"detector": "cascade-rcnn"}, "engine torchvision has no cascade-rcnn; it has: faster-rcnn"),
         ("detection", {"engine": "detectron"}, "engine"),
+        ("detection", {"box_loss": "giou"}, "box_loss giou is for the box heads of engine mmdet"),
         ("detection", {"window": 7}, "`window` is for a network that is trained"),
         ("detection", {"scale": [2, 0.1]}, "`scale` is the least and the largest factor"),
         ("detection", {"proposal": 7}, "proposals"),
@@ -223,7 +224,12 @@ def test_the_sizes_of_coco_make_the_usual_mask_rcnn():
     assert levels.strides == (4, 8, 16, 32, 64)
     with torch.device("meta"):
         heads = RegionHeads([(8, 256), (8, 128), (8, 64), (8, 32)], 1024, levels, 80, recipe, True)
+        other = RegionHeads([(8, 256)], 1024, levels, 80, recipe.model_copy(update={"box_layers": 4}), True)
     assert heads.regions.box_head.fc6.weight.shape == (1024, 256 * 49)
+    assert [tuple(p.shape) for p in other.regions.box_head.parameters() if p.ndim > 1] == [
+        *[(256, 256, 3, 3)] * 4,
+        (1024, 256 * 49),
+    ]
     assert heads.regions.mask_roi_pool.output_size == (14, 14)
     assert len(heads.regions.mask_head) == 4
     assert heads.proposals.post_nms_top_n() == 1000

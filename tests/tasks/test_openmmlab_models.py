@@ -77,6 +77,32 @@ def test_at_the_sizes_of_coco_a_detector_is_mmdets_own(settings, masks, name):
     assert ours == theirs
 
 
+def test_the_box_heads_of_battle_of_the_backbones_are_those_of_mmdets_convnext():
+    """Four convolutions and one fully connected layer, boxes by class, generalised IoU; but GroupNorm for SyncBN."""
+    ours = detector(load_backbone(CNN), **COCO, box_layers=4, box_loss="giou").roi_head.bbox_head
+    configs = Path(openmmlab("mmdet").__file__).parent / ".mim" / "configs" / "convnext"
+    file = configs / "cascade-mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco.py"
+    read = openmmlab("mmengine.config").Config.fromfile
+    theirs = read(file, import_custom_modules=False).model.roi_head.bbox_head
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.pop("norm_cfg") == {"type": "GN", "num_groups": 8}
+        assert other.pop("norm_cfg")["type"] == "SyncBN"
+        assert (one.pop("num_classes"), other.pop("num_classes")) == (3, 80)
+        assert one.to_dict() == other.to_dict()
+
+
+def test_a_detector_with_the_other_box_head_learns():
+    model = build(detector(load_backbone(CNN), masks=False, box_layers=2, box_loss="giou", samples=16, proposals=20))
+    sample = openmmlab("mmdet.structures").DetDataSample(metainfo={"img_shape": (SIZE, SIZE), "pad_shape": (SIZE, SIZE)})
+    sample.gt_instances = openmmlab("mmengine.structures").InstanceData(
+        bboxes=torch.tensor([[4.0, 4, 40, 40]]), labels=torch.tensor([1])
+    )
+    losses = model.train()(torch.randn(1, 3, SIZE, SIZE), [sample], mode="loss")
+    assert {"s0.loss_bbox", "s2.loss_bbox"} <= set(losses)
+    losses["s2.loss_bbox"].backward()
+    assert model.roi_head.bbox_head[2].shared_convs[0].conv.weight.grad.abs().sum() > 0
+
+
 def _with_classes(config):
     heads = config.get("roi_head", config)
     boxes = heads["bbox_head"]
