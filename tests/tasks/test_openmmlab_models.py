@@ -93,7 +93,9 @@ def test_the_box_heads_of_battle_of_the_backbones_are_those_of_mmdets_convnext()
 
 def test_a_detector_with_the_other_box_head_learns():
     model = build(detector(load_backbone(CNN), masks=False, box_layers=2, box_loss="giou", samples=16, proposals=20))
-    sample = openmmlab("mmdet.structures").DetDataSample(metainfo={"img_shape": (SIZE, SIZE), "pad_shape": (SIZE, SIZE)})
+    sample = openmmlab("mmdet.structures").DetDataSample(
+        metainfo={"img_shape": (SIZE, SIZE), "pad_shape": (SIZE, SIZE)}
+    )
     sample.gt_instances = openmmlab("mmengine.structures").InstanceData(
         bboxes=torch.tensor([[4.0, 4, 40, 40]]), labels=torch.tensor([1])
     )
