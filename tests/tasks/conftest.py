@@ -1,5 +1,9 @@
 """A backbone of two convolutions and a data set of coloured squares: all that a frozen task needs, in milliseconds."""
 
+import gc
+import multiprocessing
+import os
+import socket
 from functools import partial
 
 import numpy as np
@@ -8,6 +12,7 @@ import torch
 from backbench.backbones import Backbone, BackboneCard, Features, Input, load_backbone
 from backbench.tasks import Bank, Context, Dataset, Split, load_dataset
 from backbench.tasks.datasets import Objects
+from backbench.tasks.training import processes
 from torch import nn
 
 CLASSES = ("red", "green", "blue", "grey")
@@ -174,3 +179,42 @@ def odd_scenes():
         return Dataset("odd", kind, classes, {name: partial(odd, *how, kind) for name, how in sizes.items()})
 
     return made
+
+
+def run_in_processes(action, count=2):
+    """What `action()` gives, or the error that it raises, in each of some processes that were launched together."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context, told = multiprocessing.get_context("fork"), []
+
+    def work(rank, pipe):
+        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+        os.environ.update({k: str(v) for k, v in place.items()}, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        torch.set_num_threads(1)
+        gc.freeze()  # full memory has garbage collected, in which all that pytest holds need not be looked through
+        try:
+            if count > 1:
+                processes.join()
+            pipe.send(action())
+        except Exception as error:
+            pipe.send(error)
+        pipe.recv()  # nobody leaves before all have answered
+
+    for rank in range(count):
+        ours, theirs = context.Pipe()
+        told.append((context.Process(target=work, args=(rank, theirs), daemon=True), ours))
+        told[-1][0].start()
+    try:
+        assert all(ours.poll(60) for _, ours in told), "a process waits for ever"
+        return [ours.recv() for _, ours in told]
+    finally:
+        for process, _ in told:
+            process.kill()
+            process.join()
+
+
+@pytest.fixture(scope="session")
+def in_processes():
+    """`in_processes(action, count=2)`: what it gives, or the error that it raises, in each of so many processes."""
+    return run_in_processes
