@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -65,8 +66,8 @@ def validate(data: dict[str, Any], model: type[Model], where: str, lines: dict[t
         path = tuple(part for part in first["loc"])
         line = _line_of(path, lines or {})
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        key = ".".join(str(p) for p in path) or "card"
-        raise BadInput(f"{where}{line}: {key}: {_mend(first, model, path)}{more}") from None
+        key = "".join(f": {part}" if not i else f".{part}" for i, part in enumerate(path))
+        raise BadInput(f"{where}{line}{key}: {_mend(first, model, path)}{more}") from None
 
 
 def digest(value: Any) -> str:
@@ -85,6 +86,10 @@ def _mend(problem: Any, model: type[BaseModel], path: tuple) -> str:
         return f"unknown key{did_you_mean(str(path[-1]), known) or '; known keys: ' + ', '.join(known)}"
     if problem["type"] == "missing":
         return "this key is required"
+    if problem["type"] == "literal_error":
+        known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+        hint = did_you_mean(str(problem["input"]), known)
+        return f"{str(problem['input'])[:80]!r} is none of {', '.join(known)}{hint}"
     message = problem["msg"].removeprefix("Value error, ")
     shown = repr(problem.get("input"))
     return message if problem["type"] == "value_error" else f"{message}, got {shown[:80]}"
