@@ -31,11 +31,8 @@ def scores(command, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("column", SUITE.keys)
+@pytest.mark.parametrize("column", [key for key in SUITE.keys if key != "finetune"])
 def test_pretraining_beats_random_weights(scores, column):
+    """Beyond both 95 % intervals. A classifier trained end to end makes up for what a poor pretraining left out."""
     random = scores[column]["cnn-random"]
-    beyond = [name for name in PRETRAINED if scores[column][name].low > random.high]
-    assert "cnn-supervised" in beyond
-    # All do where boxes are sought, with masks or without; a light head on a plain ViT's one map may see only ground.
-    if column in ("detection", "cascade-mask-rcnn", "mask-rcnn", "detection-shift"):
-        assert beyond == list(PRETRAINED)
+    assert [name for name in PRETRAINED if scores[column][name].low > random.high] == list(PRETRAINED)
