@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..backbones import Backbone, NotApplicable
-from ..tasks import find_task
+from ..tasks import Task, find_task
 from ..tasks.entry import Entry, Index
 from ..tasks.extraction import Grid, as_kept, features_of
 from .cell import Job, compute, dataset_of, load_cell_backbone, peak_memory
@@ -74,7 +74,7 @@ def estimate_cells(cells: Sequence[Cell], home: Path, device: str) -> list[dict[
             heads[cell.column] = _head(cell, home, device, per_image)
         head = heads[cell.column]
         sizes = {name: len(data[name]) for name in task.splits(data)}
-        seconds, images, disk = head.fixed + head.growing * sum(sizes.values()), 0, 0
+        seconds, images, disk = head.fixed + head.growing * _counted(task, sizes), 0, 0
         for asked in sorted(head.asked, key=str):
             second, size = per_image(asked)
             for name, count in sizes.items():
@@ -127,7 +127,13 @@ def _head(cell: Cell, home: Path, device: str, per_image: Callable[[Asked], tupl
                     asked.add(Asked.of(index))
                     seconds -= index.rows * per_image(Asked.of(index))[0]
         data = dataset_of(small)
-        points.append((sum(len(data[name]) for name in find_task(cell.task).splits(data)), seconds))
+        task = find_task(cell.task)
+        points.append((_counted(task, {name: len(data[name]) for name in task.splits(data)}), seconds))
     (n, t), (m, u) = points
     growing = max(0.0, (u - t) / (m - n)) if m > n else 0.0
     return Head(max(0.0, t - growing * n), growing, frozenset(asked))
+
+
+def _counted(task: Task, sizes: Mapping[str, int]) -> int:
+    """Images that a task's time grows with: those of all its splits or, where it trains, those that it learns from."""
+    return sizes["train"] if task.trains else sum(sizes.values())
