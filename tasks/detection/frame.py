@@ -1,13 +1,26 @@
 """Between an image's own pixels and the letterboxed ones that the network saw."""
 
+from functools import partial
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...backbones import Letterbox
+from ...backbones import Backbone, Letterbox
+from ..context import Context
 from ..datasets import Objects, Split, rle
+from ..training.dense_recipe import input_size
+from ..training.scenes import Scenes
+from .recipe import DetectorRecipe
 from .regions import Detections, image_size
+
+
+def scenes_of(backbone: Backbone, split: Split, recipe: DetectorRecipe, context: Context, masks: bool) -> Scenes:
+    """The images of a split to be trained on, with what detectors learn from."""
+    letterbox = Letterbox.of(backbone.input, input_size(backbone, recipe.size), backbone.loading.decoder)
+    whole, boxed = partial(whole_target, split, masks), partial(boxed_target, split, letterbox, masks)
+    return Scenes(split, letterbox, recipe, whole, boxed, context.seed)
 
 
 def whole_target(split: Split, masks: bool, row: int) -> dict[str, Tensor]:

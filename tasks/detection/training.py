@@ -11,20 +11,16 @@ import torchvision
 from ...backbones import Backbone, Letterbox
 from ..context import Context
 from ..datasets import Dataset, Split
-from ..training.choice import best_rate
+from ..training.choice import best_training
 from ..training.dense import DenseModel, maps_by_batch, train_dense
-from ..training.dense_recipe import input_size
 from ..training.loop import Trained
-from ..training.plan import departures
 from ..training.processes import rest_is_for_first
-from ..training.scenes import Scenes
-from .average_precision import summary
-from .frame import boxed_target, boxes_in, detections_out, whole_target
+from .frame import boxes_in, detections_out, scenes_of
 from .heads import heads_of
 from .pyramid import Levels
 from .recipe import DetectorRecipe
-from .regions import Detections, as_predictions, image_size
-from .scoring import box_matches, mask_matches
+from .regions import Detections, image_size
+from .scoring import validation_ap
 
 MANY = 5000  # images: enough to tell how large objects are
 
@@ -36,27 +32,20 @@ def detector(
 
     Raises Diverged, NotApplicable, Unavailable.
     """
-    train, val = data["train"], data["val"]
-    size = input_size(backbone, recipe.size)
-    letterbox = Letterbox.of(backbone.input, size, backbone.loading.decoder)
-    levels = Levels.of(boxes_seen(train, letterbox), recipe.cells)
-    make = partial(heads_of, recipe, levels, len(data.classes), size, masks)
-    whole, boxed = partial(whole_target, train, masks), partial(boxed_target, train, letterbox, masks)
-    scenes = Scenes(train, letterbox, recipe, whole, boxed, context.seed)
+    scenes = scenes_of(backbone, data["train"], recipe, context, masks)
+    levels = Levels.of(boxes_seen(scenes.split, scenes.letterbox), recipe.cells)
+    make = partial(heads_of, recipe, levels, len(data.classes), scenes.letterbox.size, masks)
 
     def score(model: DenseModel) -> dict[str, float]:
-        found = as_predictions(detect(model, backbone, context, val), val, data.category_ids)
-        matches = (mask_matches if masks else box_matches)(found, val, data)
-        return {"val_ap": summary(matches, np.ones(len(val)))["ap"]}
+        return validation_ap(detect(model, backbone, context, data["val"]), data, masks)
 
     def at(rate: float) -> Trained:
-        made_of = [val.fingerprint, data.classes, masks, torchvision.__version__]
+        made_of = [data["val"].fingerprint, data.classes, masks, torchvision.__version__]
         return train_dense(backbone, make, scenes, rate, context, score, made_of)
 
-    best, chosen = best_rate(recipe.learning_rate, at, "val_ap", compare=False)
-    done = at(best)  # or read back
+    done, chosen = best_training(recipe.learning_rate, at, "val_ap")
     rest_is_for_first()
-    return partial(detect, done.trainee.model, backbone, context), chosen | departures(done)
+    return partial(detect, done.trainee.model, backbone, context), chosen
 
 
 @torch.no_grad()

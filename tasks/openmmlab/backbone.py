@@ -8,12 +8,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...backbones import Backbone, BadInput, NotApplicable, load_backbone
 from ..detection.pyramid import pyramid_over
 from ..segmentation.lone_batch_norm import LoneBatchNorm
-from ..training.trainable import train_mode, trainable_copy
+from ..training.trainable import keep_statistics, train_mode, trainable_copy
 from ..training.windows import attend_in_windows
 from .gate import openmmlab
 
@@ -62,9 +61,8 @@ class FeatureMaps(nn.Module):
         if not mode:
             return super().train(False)
         train_mode(self)
-        for module in self.modules():
-            if self.norm_eval and isinstance(module, _BatchNorm):
-                module.training = False
+        if self.norm_eval:
+            keep_statistics(self)
         return self
 
 

@@ -5,23 +5,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
 from ...backbones import Backbone, Letterbox
 from ..context import Context
 from ..datasets import Dataset, Split, rle
-from ..detection.average_precision import summary
-from ..detection.frame import boxed_target, whole_target
+from ..detection.frame import scenes_of
 from ..detection.recipe import DetectorRecipe
-from ..detection.regions import Detections, as_predictions, image_size
-from ..detection.scoring import box_matches, mask_matches
+from ..detection.regions import Detections, image_size
+from ..detection.scoring import validation_ap
 from ..extraction import pixels_of
-from ..training.choice import best_rate
-from ..training.dense_recipe import input_size
+from ..training.choice import best_training
 from ..training.loop import Trained
-from ..training.plan import departures
-from ..training.scenes import Scenes, Target
+from ..training.scenes import Target
 from . import models
 from .gate import openmmlab
 from .runner import train_on_runner
@@ -34,26 +30,20 @@ def detector(
 
     Raises Diverged, NotApplicable, Unavailable.
     """
-    train, val = data["train"], data["val"]
-    size = input_size(backbone, recipe.size)
-    letterbox = Letterbox.of(backbone.input, size, backbone.loading.decoder)
-    whole, boxed = partial(whole_target, train, masks), partial(boxed_target, train, letterbox, masks)
-    scenes = Scenes(train, letterbox, recipe, whole, boxed, context.seed)
-    config = partial(models.detector, backbone, len(data.classes), size, recipe, masks=masks)
+    scenes = scenes_of(backbone, data["train"], recipe, context, masks)
+    letterbox = scenes.letterbox
+    config = partial(models.detector, backbone, len(data.classes), letterbox.size, recipe, masks=masks)
     find = partial(detect, letterbox, recipe.micro_batch or recipe.batch, context)
 
     def score(model: Any) -> dict[str, float]:
-        found = as_predictions(find(model, val), val, data.category_ids)
-        matches = (mask_matches if masks else box_matches)(found, val, data)
-        return {"val_ap": summary(matches, np.ones(len(val)))["ap"]}
+        return validation_ap(find(model, data["val"]), data, masks)
 
     def at(rate: float) -> Trained:
-        made_of = [val.fingerprint, data.classes, masks]
+        made_of = [data["val"].fingerprint, data.classes, masks]
         return train_on_runner(backbone, config, scenes, pack, rate, context, score, made_of)
 
-    best, chosen = best_rate(recipe.learning_rate, at, "val_ap", compare=False)
-    done = at(best)  # or read back
-    return partial(find, done.trainee.model), chosen | departures(done)
+    done, chosen = best_training(recipe.learning_rate, at, "val_ap")
+    return partial(find, done.trainee.model), chosen
 
 
 def pack(target: Target, side: int) -> Any:

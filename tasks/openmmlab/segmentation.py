@@ -13,14 +13,12 @@ from ...backbones.transform import as_pil, as_tensor
 from ..context import Context
 from ..datasets import Dataset, Split
 from ..extraction import pixels_of
-from ..segmentation.confusion import counted
+from ..segmentation.confusion import validation_miou
 from ..segmentation.recipe import SegmenterRecipe
-from ..segmentation.training import label, letterboxed, resized
-from ..training.choice import best_rate
-from ..training.dense_recipe import input_size
+from ..segmentation.training import resized, scenes_of
+from ..training.choice import best_training
 from ..training.loop import Trained
-from ..training.plan import departures
-from ..training.scenes import Scenes, Target
+from ..training.scenes import Target
 from . import models
 from .gate import openmmlab
 from .runner import train_on_runner
@@ -33,27 +31,20 @@ def segmenter(
 
     The curve has mIoU on them, in percent. Raises BadInput, Diverged, NotApplicable, Unavailable.
     """
-    train, val = data["train"], data["val"]
-    size, classes = input_size(backbone, recipe.size), len(data.classes)
-    letterbox = Letterbox.of(backbone.input, size, backbone.loading.decoder)
-    scenes = Scenes(
-        train, letterbox, recipe, partial(label, train), partial(letterboxed, train, letterbox), context.seed
-    )
-    config = partial(models.segmenter, backbone, classes, size, recipe)
-    segment = partial(segment_all, letterbox, recipe, context)
+    val, classes = data["val"], len(data.classes)
+    scenes = scenes_of(backbone, data["train"], recipe, context)
+    config = partial(models.segmenter, backbone, classes, scenes.letterbox.size, recipe)
+    segment = partial(segment_all, scenes.letterbox, recipe, context)
 
     def score(model: Any) -> dict[str, float]:
-        labels = (np.asarray(val.targets[row]) for row in range(len(val)))
-        counts = counted(zip(labels, segment(model, val), strict=True), classes)
-        return {"val_miou": counts.scores(np.ones(len(val)))["miou"]}
+        return validation_miou(segment(model, val), val, classes)
 
     def at(rate: float) -> Trained:
         made_of = [val.fingerprint, classes]
         return train_on_runner(backbone, config, scenes, pack, rate, context, score, made_of)
 
-    best, chosen = best_rate(recipe.learning_rate, at, "val_miou", compare=False)
-    done = at(best)  # or read back
-    return partial(segment, done.trainee.model), chosen | departures(done)
+    done, chosen = best_training(recipe.learning_rate, at, "val_miou")
+    return partial(segment, done.trainee.model), chosen
 
 
 def pack(target: Target, side: int) -> Any:

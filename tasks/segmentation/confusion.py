@@ -57,6 +57,13 @@ def counted(pairs: Iterable[tuple[np.ndarray, np.ndarray]], classes: int) -> Cou
     return Counts(*np.array(found, np.int64).reshape(-1, 3, classes).transpose(1, 0, 2))
 
 
+def validation_miou(masks: Iterable[np.ndarray], val: Split, classes: int) -> dict[str, float]:
+    """`val_miou` in percent of the mask (H, W) of each validation image: a line of the curve."""
+    labels = (np.asarray(val.targets[row]) for row in range(len(val)))
+    counts = counted(zip(labels, masks, strict=True), classes)
+    return {"val_miou": counts.scores(np.ones(len(val)))["miou"]}
+
+
 def as_png(mask: np.ndarray) -> bytes:
     """An (H, W) uint8 mask as PNG."""
     file = io.BytesIO()

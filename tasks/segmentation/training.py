@@ -14,14 +14,13 @@ from ...backbones import Backbone, Letterbox
 from ...backbones.transform import FILTERS, as_pil, as_tensor
 from ..context import Context
 from ..datasets import IGNORE, Dataset, Split
-from ..training.choice import best_rate
+from ..training.choice import best_training
 from ..training.dense import DenseModel, maps_by_batch, train_dense
 from ..training.dense_recipe import input_size
 from ..training.loop import Trained
-from ..training.plan import departures
 from ..training.processes import rest_is_for_first
 from ..training.scenes import Scenes, Target
-from .confusion import counted
+from .confusion import validation_miou
 from .heads import segmenter_of
 from .linear_head import upsample
 from .recipe import SegmenterRecipe
@@ -38,12 +37,9 @@ def segmenter(
 
     The curve has mIoU on them, in percent. Raises BadInput, Diverged, NotApplicable, Unavailable.
     """
-    size, classes = input_size(backbone, recipe.size), len(data.classes)
-    letterbox = Letterbox.of(backbone.input, size, backbone.loading.decoder)
-    train, val = data["train"], data["val"]
-    boxed = partial(letterboxed, train, letterbox)
-    scenes = Scenes(train, letterbox, recipe, partial(label, train), boxed, context.seed)
-    make_head = partial(segmenter_of, recipe, size, classes)
+    val, classes = data["val"], len(data.classes)
+    scenes = scenes_of(backbone, data["train"], recipe, context)
+    make_head = partial(segmenter_of, recipe, scenes.letterbox.size, classes)
 
     def masks_by(model: DenseModel, split: Split) -> Iterator[np.ndarray]:
         if recipe.inference == "slide":
@@ -51,16 +47,13 @@ def segmenter(
         return at_once(model, backbone, split, recipe, context)
 
     def score(model: DenseModel) -> dict[str, float]:
-        labels = (np.asarray(val.targets[row]) for row in range(len(val)))
-        counts = counted(zip(labels, masks_by(model, val), strict=True), classes)
-        return {"val_miou": counts.scores(np.ones(len(val)))["miou"]}
+        return validation_miou(masks_by(model, val), val, classes)
 
     def at(rate: float) -> Trained:
         made_of = [val.fingerprint, classes, version("transformers")]
         return train_dense(backbone, make_head, scenes, rate, context, score, made_of)
 
-    best, chosen = best_rate(recipe.learning_rate, at, "val_miou", compare=False)
-    done = at(best)  # or read back
+    done, chosen = best_training(recipe.learning_rate, at, "val_miou")
     rest_is_for_first()
     model = done.trainee.model
 
@@ -71,7 +64,13 @@ def segmenter(
             context.progress("segmenting", len(found), len(split))
         return found
 
-    return segment, chosen | departures(done)
+    return segment, chosen
+
+
+def scenes_of(backbone: Backbone, split: Split, recipe: SegmenterRecipe, context: Context) -> Scenes:
+    """The images of a split to be trained on, with their masks."""
+    letterbox = Letterbox.of(backbone.input, input_size(backbone, recipe.size), backbone.loading.decoder)
+    return Scenes(split, letterbox, recipe, partial(label, split), partial(letterboxed, split, letterbox), context.seed)
 
 
 def label(split: Split, row: int) -> Target:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .loop import Diverged, Trained
+from .plan import departures
 
 
 def best_rate(
@@ -27,3 +28,12 @@ def best_rate(
         raise diverged[rates[0]]
     best = max(found, key=found.__getitem__)  # the first of equals
     return best, {"learning_rate": best, score: found[best]} | ({"diverged": list(diverged)} if diverged else {})
+
+
+def best_training(
+    rates: Sequence[float], train_at: Callable[[float], Trained], score: str
+) -> tuple[Trained, dict[str, Any]]:
+    """The training at the `best_rate`, read back where it was compared; what was chosen, and not done as asked."""
+    rate, chosen = best_rate(rates, train_at, score, compare=False)
+    done = train_at(rate)
+    return done, chosen | departures(done)

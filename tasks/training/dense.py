@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...backbones import Backbone, Letterbox
 from ..context import Context
@@ -19,7 +18,7 @@ from .pictures import shuffled, steps_of
 from .plan import FOLDER, plan_of
 from .randomness import seed_all
 from .scenes import Scenes, Target, batches_of_scenes
-from .trainable import train_mode, trainable_copy
+from .trainable import keep_statistics, train_mode, trainable_copy
 from .windows import attend_in_windows
 
 MakeHead = Callable[[list[tuple[int, int]]], nn.Module]
@@ -110,9 +109,7 @@ class DenseTrainee(Trainee):
         """Frozen parts stay in eval mode, with `norm_eval` the backbone's batch norm does."""
         train_mode(self.model)
         if self.recipe.trainable != "frozen" and self.recipe.norm_eval:
-            for module in self.model.network.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            keep_statistics(self.model.network)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

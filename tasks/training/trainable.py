@@ -6,6 +6,7 @@ import re
 import torch
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_map_only
 from torchvision.ops import StochasticDepth
 
@@ -49,6 +50,13 @@ def set_trainable(backbone: Backbone, choice: str, *, maps: bool = False) -> Non
     trained = set() if choice == "frozen" else _reached(backbone, cut, maps)
     for name, parameter in backbone.body.named_parameters():
         parameter.requires_grad_(name in trained)
+
+
+def keep_statistics(network: nn.Module) -> None:
+    """Batch norm in eval mode: its running statistics stay as they are."""
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
 
 
 def train_mode(module: nn.Module, inherited: bool = False) -> None:
