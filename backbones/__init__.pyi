@@ -1,5 +1,6 @@
 from .card import BackboneCard as BackboneCard
 from .card import Input as Input
+from .classifier import load_classifier as load_classifier
 from .errors import BadInput as BadInput
 from .errors import NotApplicable as NotApplicable
 from .errors import Unavailable as Unavailable

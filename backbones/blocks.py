@@ -7,7 +7,7 @@ rather than a stage. Where a network has no such sequence, blocks may stand anyw
 (AlexNet). Paths from image to embedding are read off the graph that autograd records of one pass.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import isqrt
 from threading import Lock
@@ -47,8 +47,8 @@ class Block:
         cls = {"cls": tensor[:, 0].clone()} if self.cls else {}
         return {"mean": tensor[:, self.prefix :].mean(1)} | cls
 
-    def grid(self, output: Any, size: int, images: Tensor) -> Tensor:
-        """(B, C, size, size) float32: the output for `images` as a map, averaged in size x size cells."""
+    def map(self, output: Any, images: Tensor) -> Tensor:
+        """(B, C, H, W) float32: the output for `images` as a map. Raises NotApplicable where its tokens are no grid."""
         tensor = first(output).float()
         if self.layout == "NHWC":
             tensor = tensor.permute(0, 3, 1, 2)
@@ -57,7 +57,23 @@ class Block:
             if not self.rows or height * width != tensor.shape[1] - self.prefix:
                 raise NotApplicable(f"the {tensor.shape[1]} tokens of {self.name!r} are not the image row by row")
             tensor = as_map(tensor, (height, width))
-        return adaptive_avg_pool2d(tensor, size)
+        return tensor
+
+    def grid(self, output: Any, size: int | None, images: Tensor) -> Tensor:
+        """(B, C, size, size) float32: the output as a map, averaged in size x size cells; without `size` as it is."""
+        map = self.map(output, images)
+        # As a copy: the next layer may be an activation that writes over what it gets.
+        return map.clone() if size is None else adaptive_avg_pool2d(map, size)
+
+    def seen(self, output: Any, images: Tensor, see: Callable[[Tensor], Tensor]) -> Any:
+        """The output for `images` with `see(map)` in the place of its map (B, C, H, W); what is no place stays."""
+        tensor = first(output)
+        map = see(self.map(tensor, images)).to(tensor.dtype)
+        if self.layout == "NHWC":
+            map = map.permute(0, 2, 3, 1)
+        elif self.layout == "tokens":
+            map = torch.cat([tensor[:, : -map.shape[2:].numel()], map.flatten(2).mT], dim=1)
+        return map if isinstance(output, Tensor) else (map, *output[1:])
 
 
 def first(output: Any) -> Any:

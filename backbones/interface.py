@@ -11,11 +11,13 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from .blocks import Block, find_blocks, spaced
+from .attending import AttentionMap, Softmaxes, attention_map
+from .blocks import Block, find_blocks, first, spaced
 from .card import BackboneCard, Input
 from .catching import catch, copied
 from .errors import BadInput, NotApplicable, unknown
 from .loading import Loading, told_why_not_compiled
+from .residual import Residual, Sums, residuals_of
 from .transform import Transform
 
 
@@ -98,13 +100,84 @@ class Backbone(nn.Module):
         return {f"{name}.{pool}": rows for name, pools in pooled.items() for pool, rows in pools.items()}
 
     @final
-    def layer_tokens(self, images: Tensor, grid: int, layers: int | None = None) -> dict[str, Tensor]:
-        """{"block": (B, C, grid, grid), …} float32: outputs averaged in the cells of a grid, of all blocks, or of so
-        many `layers` at equal distances; by depth.
+    def layer_tokens(self, images: Tensor, grid: int | None = None, layers: int | None = None) -> dict[str, Tensor]:
+        """{"block": (B, C, grid, grid), …} float32: outputs averaged in the cells of a grid, without one as they are
+        (B, C, H, W); of all blocks, or of so many `layers` at equal distances; by depth.
 
         Raises BadInput, NotApplicable without blocks, or where one's tokens are not the image row by row.
         """
         return self._through_blocks(images, lambda block, output: block.grid(output, grid, images), layers)
+
+    @final
+    def reduced_layers(
+        self, images: Tensor, keep: Callable[[str, Any], Any], layers: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """{"layer": keep("layer", output), …} of all blocks, or of the named `layers`, in the order they run: what is
+        made of each output in float32 as it comes, so that no two need lie in memory. Raises BadInput, NotApplicable.
+        """
+
+        def kept(name: str, output: Any) -> Any:
+            # The network may compute in half precision; what is made of its output does not.
+            with torch.autocast(images.device.type, enabled=False):
+                return keep(name, _wide(first(output)))
+
+        if not layers:
+            return self._through_blocks(images, lambda block, output: kept(block.name, output))
+        return self._run(images, self._known_layers(layers), kept, embedding=True).layers
+
+    @final
+    def attention(self, images: Tensor, keep: Callable[[AttentionMap], Any] = lambda found: found) -> dict[str, Any]:
+        """{"block": keep(AttentionMap), …} by depth: who looks where, in each block that has one attention over places,
+        of all of them or within windows. No gradients. Raises BadInput, NotApplicable without any such (attending.py).
+        """
+        blocks, found = self._blocks, dict[str, Any]()
+
+        def of(block: Block, output: Any) -> None:
+            module = self.body.get_submodule(block.name)
+            if (map := attention_map(block, module, output, softmaxes.taken(), images)) is not None:
+                found[block.name] = keep(map)
+
+        with torch.inference_mode(False), torch.no_grad(), Softmaxes() as softmaxes:
+            if blocks:
+                self._through_blocks(images, of)
+        if not found:
+            raise NotApplicable(f"{self.name} has no attention over places that can be read")
+        return found
+
+    @final
+    def residuals(self, images: Tensor, keep: Callable[[Residual], Any]) -> dict[str, list[Any]]:
+        """{"block": [keep(Residual), …], …} by depth: both sides of each residual connection, as they are added.
+
+        Raises BadInput, NotApplicable without any (residual.py).
+        """
+        blocks, found = self._blocks, dict[str, list[Any]]()
+
+        def of(block: Block, output: Any) -> None:
+            if here := residuals_of(block, output, sums.taken()):
+                found[block.name] = [keep(residual) for residual in here]
+
+        with torch.inference_mode(False), torch.enable_grad(), Sums() as sums:
+            if blocks:
+                self._through_blocks(images.clone().requires_grad_(), of)
+        if not found:
+            raise NotApplicable(f"{self.name} has no residual connections in its blocks")
+        return found
+
+    @final
+    @contextmanager
+    def seen_as_map(self, block: str, images: Tensor, see: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Inside, what a block gives for `images` goes on as `see(map)` of its map (B, C, H, W) float32, by which the
+        embedding can be differentiated. Raises BadInput for no block; a pass NotApplicable where it gives no map."""
+        if (found := next((one for one in self._blocks if one.name == block), None)) is None:
+            raise unknown("block", block, self.blocks, where=self.name)
+        module, compiled = self.body.get_submodule(block), self._extract
+        hook = module.register_forward_hook(lambda _, inputs, output: found.seen(output, images, see))
+        self._extract = self.extract  # what a compiled pass does inside cannot be changed
+        try:
+            yield
+        finally:
+            self._extract = compiled
+            hook.remove()
 
     @final
     def embed_text(self, texts: Sequence[str]) -> Tensor:
@@ -166,6 +239,19 @@ class Backbone(nn.Module):
     def parameters_count(self) -> int:
         """Number of parameters of the image side as loaded (text tower included where the body holds one)."""
         return sum(p.numel() for p in self.body.parameters())
+
+    @cached_property
+    def macs(self) -> int | None:
+        """Multiply-accumulates from one image of its size to the embedding, as torch counts them by the shapes alone:
+        the same on every device and in every precision. None where they cannot be counted."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        try:
+            with self._for_evaluation(), torch.no_grad(), FlopCounterMode(display=False) as counter:
+                self.extract(self._probe, embedding=True, maps=False, projection=False)
+        except Exception:  # a network runs where its operations cannot be watched: that is no reason to fail
+            return None
+        return counter.get_total_flops() // 2 or None  # a multiplication and an addition are two operations
 
     @cached_property
     def weights_digest(self) -> str:
@@ -304,13 +390,13 @@ class Backbone(nn.Module):
 
 def _widened(features: Features) -> Features:
     """Everything in float32, the type that all tasks take."""
-
-    def wide(value: Any) -> Any:
-        return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
-
     return Features(
-        embedding=wide(features.embedding),
-        maps=[wide(m) for m in features.maps],
-        projection=wide(features.projection),
-        layers={name: wide(output) for name, output in features.layers.items()},
+        embedding=_wide(features.embedding),
+        maps=[_wide(m) for m in features.maps],
+        projection=_wide(features.projection),
+        layers={name: _wide(output) for name, output in features.layers.items()},
     )
+
+
+def _wide(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value

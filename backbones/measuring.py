@@ -12,7 +12,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from .card import BackboneCard, Input
 from .errors import Unavailable
@@ -66,14 +65,10 @@ def measure(card: BackboneCard, input: Input) -> Entry:
         backbone = _weightless(card, input, "meta")
     except NotImplementedError:  # a constructor that reads values off its tensors
         backbone = _weightless(card, input, "cpu")
-    image = torch.zeros(1, 3, input.size, input.size, device=next(backbone.parameters()).device)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        embedding = backbone.extract(image, embedding=True, maps=False, projection=False).embedding
-    assert embedding is not None
     return {
         "params": sum(p.numel() for p in backbone.image_tower.parameters()),
-        "macs": counter.get_total_flops() // 2,  # a multiplication and an addition are two operations
-        "embed_dim": embedding.shape[1],
+        "macs": backbone.macs,
+        "embed_dim": backbone.embed_dim,
         "levels": [[level.channels, level.stride] for level in backbone.levels],
         "text_tower": backbone.has_text,
     }

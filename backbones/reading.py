@@ -91,8 +91,12 @@ def _mend(problem: Any, model: type[BaseModel], path: tuple) -> str:
         hint = did_you_mean(str(problem["input"]), known)
         return f"{str(problem['input'])[:80]!r} is none of {', '.join(known)}{hint}"
     message = problem["msg"].removeprefix("Value error, ")
-    shown = repr(problem.get("input"))
-    return message if problem["type"] == "value_error" else f"{message}, got {shown[:80]}"
+    if problem["type"] == "value_error":
+        return message
+    try:
+        return f"{message}, got {repr(problem.get('input'))[:80]}"
+    except (RecursionError, ValueError):  # nested too deep, or a number too long, to be shown
+        return message
 
 
 def _inner_model(annotation: Any) -> Any:

@@ -94,7 +94,7 @@ def load_backbone(
         raise BadInput(f"{card.name}: nothing says {missing} of its input; give `input: {{size, mean, std}}`") from None
     except BadInput as error:
         raise BadInput(f"{card.name}: {error}") from None
-    with _random_state_of(card.init_seed):
+    with random_state_of(card.init_seed):
         built = library.build(facts.complete(card), input)
     return built.float().eval().to(device).load_as(loading)
 
@@ -126,7 +126,7 @@ def _unknown(name: str) -> BadInput:
 
 
 @contextmanager
-def _random_state_of(seed: int) -> Iterator[None]:
+def random_state_of(seed: int) -> Iterator[None]:
     """Inside, torch, numpy and python draw from `seed`; afterwards all three are as they were."""
     import numpy as np
     import torch

@@ -65,17 +65,17 @@ def select(every: Sequence[Row], params: str | None = None, **wanted: str | None
     return found
 
 
-def size_range(text: str) -> tuple[float, float]:
-    """Both ends of `20M..90M`, `..30M` or `300M..`. Raises BadInput."""
-    number = r"(\d+(?:\.\d+)?)([kmb]?)"
+def size_range(text: str, where: str = "--params ") -> tuple[float, float]:
+    """Both ends of `20M..90M`, `..30M` or `300M..`. Raises BadInput, naming `where` it was written."""
+    number = r"(\d+(?:\.\d+)?)([kmbg]?)"
     match = re.fullmatch(rf"(?:{number})?\.\.(?:{number})?", text.strip().lower())
     if match is None or text.strip() == "..":
-        raise BadInput(f"--params {text}: write a range of parameters, such as ..30M, 20M..90M or 300M..")
+        raise BadInput(f"{where}{text}: write a range, such as ..30M, 20M..90M or 300M..")
     low, low_unit, high, high_unit = match.groups()
-    unit = {None: 1, "": 1, "k": 1e3, "m": 1e6, "b": 1e9}
+    unit = {None: 1, "": 1, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9}
     ends = float(low or 0) * unit[low_unit], float(high or "inf") * unit[high_unit]
     if ends[0] > ends[1]:
-        raise BadInput(f"--params {text}: the smaller end comes first")
+        raise BadInput(f"{where}{text}: the smaller end comes first")
     return ends
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..backbones import Backbone
+from ..backbones import Backbone, BackboneCard
 from ..backbones.transform import Letterbox, Preprocessing
 from .bank import Bank
 from .datasets import Split
@@ -27,6 +27,7 @@ class Context:
     device: str = "cpu"
     seed: int = 0
     progress: Callable[[str, int, int], None] = silent
+    other: Backbone | BackboneCard | None = None  # the backbone that a recipe's `other` names, where it is at hand
     images: int = field(default=0, init=False)  # pushed through the network by this cell, for its cost
 
     def embeddings(self, backbone: Backbone, split: Split, transform: Preprocessing | None = None) -> Tensor:

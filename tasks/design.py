@@ -35,6 +35,12 @@ class Probe:
         """(n, C) float64 of features (n, D): of one class out of all."""
         return self.logits(features).softmax(dim=1)
 
+    @property
+    def plain(self) -> tuple[Tensor, Tensor]:
+        """Weight (C, D) and bias (C,) of the same map over features as they are."""
+        weight = self.weight / self.scale
+        return weight, self.bias - weight @ self.mean
+
 
 class Design:
     """Rows of several parts as one. `curvature` (r,): variances along `axes` (D, r) of the standardised features.

@@ -13,6 +13,8 @@ class Measure:
     `groups` (n,) names examples that stand or fall together (several pictures of one thing): they are resampled as one.
     `trials` (n,) names the repetition an example belongs to, where all was done several times over (few-shot draws):
     resampled as wholes too, crossed with the groups, so that an interval holds luck in both.
+    `answers`, `labels` (n,): the class that was answered and the right one, where examples have one each; what two
+    backbones get wrong alike is told by these.
     `right` (n,) bool, where the headline is the share of examples that are: a paired test may count them.
     """
 
@@ -21,6 +23,8 @@ class Measure:
     groups: np.ndarray | None = None
     trials: np.ndarray | None = None
     right: np.ndarray | None = None
+    answers: np.ndarray | None = None
+    labels: np.ndarray | None = None
     replicates: int = 1000
 
 

@@ -11,6 +11,8 @@ from ..backbones.errors import BadInput, NotApplicable
 from ..backbones.reading import Strict, validate
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ..backbones import Backbone
     from .context import Context
     from .datasets import Dataset
@@ -22,12 +24,16 @@ Kind = Literal["classification", "multilabel", "episodes", "detection", "segment
 
 @dataclass(frozen=True)
 class Metric:
-    """The unit of a score, its range, and which way is better."""
+    """The unit of a score, its range, and which way is better.
+
+    `noise`: by which share of the larger one two measurements of the same may differ, where it is timed.
+    """
 
     unit: str
     low: float
     high: float
     higher_is_better: bool = True
+    noise: float = 0.0
 
 
 percent = Metric("%", 0.0, 100.0)
@@ -80,6 +86,10 @@ class Task:
     def measure(self, predictions: "Predictions", data: "Dataset") -> "Measure":
         """Scores of stored predictions against the data set's own labels, as a function of example weights."""
         raise NotImplementedError
+
+    def picture(self, predictions: "Predictions", data: "Dataset") -> "Figure | None":
+        """What stored predictions look like, where a picture says it better than scores (see `pictures.py`)."""
+        return None
 
     @property
     def headline(self) -> str:

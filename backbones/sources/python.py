@@ -43,6 +43,31 @@ def build(card: BackboneCard, input: Input) -> Backbone:
     return PythonBackbone(card, input, body, code)
 
 
+def classifier(card: BackboneCard, input: Input) -> nn.Module:
+    """The card's network as it is made, with the module that is `head`: images to logits. Raises as `build`, and
+    NotApplicable."""
+    if not card.head:
+        raise NotApplicable(f"{card.name} has no classifier: its card names none (`head`)")
+    code = OwnCode(card)
+    body = code.make(card.model_args).float()
+    if card.checkpoint:
+        load_checkpoint(card, body)
+    return Logits(body, code)
+
+
+class Logits(nn.Module):
+    """A user's network that classifies; what its code raises is told as theirs."""
+
+    def __init__(self, network: nn.Module, code: OwnCode):
+        super().__init__()
+        self.network, self._code = network, code
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C) logits of images (B, 3, H, W)."""
+        with self._code.running():
+            return self.network(images)
+
+
 class PythonBackbone(Backbone):
     """A module whose output is the embedding, or tokens or a map to be pooled, or several maps in a list or mapping.
 

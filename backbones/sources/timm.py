@@ -90,6 +90,18 @@ def family_of(model: str) -> Family:
 
 def build(card: BackboneCard, input: Input) -> Backbone:
     """The backbone of a timm card. Raises BadInput, Unavailable."""
+    return TimmBackbone(card, input, _network(card, input, {"num_classes": 0}))
+
+
+def classifier(card: BackboneCard, input: Input) -> nn.Module:
+    """The network of a timm card with its classifier: images to logits. Raises as `build`, and NotApplicable."""
+    config = get_pretrained_cfg(find(card.model))
+    if config is not None and not config.num_classes:
+        raise NotApplicable(f"{card.name} has no classifier: timm has the network without one")
+    return _network(card, input, {})
+
+
+def _network(card: BackboneCard, input: Input, classes: dict[str, int]) -> nn.Module:
     model = find(card.model)
     if reserved := RESERVED & card.model_args.keys():
         raise BadInput(f"{card.name}: model_args: {min(reserved)!r} is set by backbench itself; leave it out")
@@ -97,20 +109,20 @@ def build(card: BackboneCard, input: Input) -> Backbone:
     if pretrained and not getattr(get_pretrained_cfg(model), "has_weights", False):
         tagged = ", ".join(get_arch_pretrained_cfgs(model)) or "none"
         raise BadInput(f"{card.name}: timm has no weights for {model} (it has: {tagged}); say `pretrained: false`")
-    args = card.model_args | {"pretrained": pretrained, "num_classes": 0}
+    args = card.model_args | {"pretrained": pretrained} | classes
     with weights_from(_host(model), card.name, needed=pretrained):
         body: Any = _create(card, model, args, input.size)
     if not hasattr(body, "get_classifier") and hasattr(body, "global_pool"):
         body.global_pool = ""  # what a language model would be handed asks for sizes of its own, and is not read
     if card.checkpoint:
-        classifier = getattr(body, "pretrained_cfg", {}).get("classifier") or ("head", "fc", "classifier")
-        classifiers = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+        own = getattr(body, "pretrained_cfg", {}).get("classifier") or ("head", "fc", "classifier")
+        classifiers = (own,) if isinstance(own, str) else tuple(own)
         # All of what the classifier lies in: LeViT's head has a norm that belongs to it, and goes with it.
-        heads = tuple(name.partition(".")[0] for name in classifiers)
+        heads = tuple(name.partition(".")[0] for name in classifiers) if classes else ()
         # Each of timm's files of models knows the names that a network's authors gave to its weights.
         own_names = getattr(sys.modules[type(body).__module__], "checkpoint_filter_fn", None)
         load_checkpoint(card, body, heads, own_names and partial(own_names, model=body))
-    return TimmBackbone(card, input, body)
+    return body
 
 
 def _create(card: BackboneCard, model: str, args: dict[str, Any], size: int) -> nn.Module:

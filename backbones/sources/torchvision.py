@@ -71,6 +71,23 @@ def build(card: BackboneCard, input: Input) -> Backbone:
     torchvision's own weights of Inception v3 and GoogLeNet undo the statistics of their preset inside the network
     (`transform_input`). A checkpoint of one's own sees images as the card's `input` says, and nothing is undone.
     """
+    body = _network(card, input)
+    last = _take_off_classifier(body)
+    if card.checkpoint:
+        load_checkpoint(card, body, heads=(last, *AUXILIARY))
+    kind = TorchvisionTransformer if isinstance(body, VisionTransformer) else TorchvisionBackbone
+    return kind(card, input, body)
+
+
+def classifier(card: BackboneCard, input: Input) -> nn.Module:
+    """The network of a torchvision card with its classifier: images to logits. Raises as `build`."""
+    body = _network(card, input)
+    if card.checkpoint:
+        load_checkpoint(card, body, heads=AUXILIARY)
+    return body
+
+
+def _network(card: BackboneCard, input: Input) -> nn.Module:
     weights = _weights(card.model)
     architecture = card.model.partition("@")[0]
     if reserved := RESERVED & card.model_args.keys():
@@ -85,14 +102,9 @@ def build(card: BackboneCard, input: Input) -> Backbone:
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(weights.url).path).name
     try:
         with weights_from("download.pytorch.org", card.name, needed=pretrained and not cached.is_file()):
-            body = models.get_model(architecture, weights=weights if pretrained else None, progress=False, **args)
+            return models.get_model(architecture, weights=weights if pretrained else None, progress=False, **args)
     except (TypeError, ValueError) as error:
         raise BadInput(f"{card.name}: torchvision cannot build {architecture}: {error}; see model_args") from None
-    classifier = _take_off_classifier(body)
-    if card.checkpoint:
-        load_checkpoint(card, body, heads=(classifier, *AUXILIARY))
-    kind = TorchvisionTransformer if isinstance(body, VisionTransformer) else TorchvisionBackbone
-    return kind(card, input, body)
 
 
 def _weights(model: str) -> Any:

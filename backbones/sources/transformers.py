@@ -9,6 +9,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -23,7 +24,7 @@ from transformers.utils import logging
 
 from ..card import BackboneCard, Checkpoint, Family, Input, Pretraining
 from ..checkpoint import load_checkpoint
-from ..errors import BadInput, Unavailable
+from ..errors import BadInput, NotApplicable, Unavailable
 from ..hub import is_network, weights_from
 from ..interface import Backbone
 from . import dual_towers as dual
@@ -120,7 +121,9 @@ def build(card: BackboneCard, input: Input) -> Backbone:
     """The backbone of a transformers card. Raises BadInput, Unavailable."""
     config = _config(card)
     if config.model_type == "timm_wrapper":
-        return _timm(card, input, config)
+        backbone = timm.build(_as_timm(card, config), input)
+        backbone.card = card
+        return backbone
     reading = _reading(card, config)
     if card.model_args:
         config.update(card.model_args)
@@ -138,6 +141,37 @@ def build(card: BackboneCard, input: Input) -> Backbone:
     if issubclass(reading.tower, dual.DualTower):
         return reading.tower(card, input, body, bgr, _from_hub(card, AutoTokenizer))
     return reading.tower(card, input, body, bgr)
+
+
+def classifier(card: BackboneCard, input: Input) -> nn.Module:
+    """The network of a transformers card with its classifier: images to logits. Raises as `build`,
+    and NotApplicable."""
+    config = _config(card)
+    if config.model_type == "timm_wrapper":
+        return timm.classifier(_as_timm(card, config), input)
+    reading = _reading(card, config)
+    made = next(iter(config.architectures or ()), "a bare network")
+    if not made.endswith("ForImageClassification"):
+        raise NotApplicable(f"{card.name} has no classifier: its weights are of {made}")
+    if card.model_args:
+        config.update(card.model_args)
+    body = _body(card, config, Reading(reading.tower, AutoModelForImageClassification))
+    if card.checkpoint:
+        load_checkpoint(card, body)
+    processor = _from_hub(card, AutoImageProcessor, missing=None)
+    return Logits(body, bgr=processor is not None and statistics(processor)[2])
+
+
+class Logits(nn.Module):
+    """transformers' image classifier as a plain network. `bgr`: it wants its channels in that order."""
+
+    def __init__(self, network: nn.Module, bgr: bool):
+        super().__init__()
+        self.network, self._bgr = network, bgr
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C) logits of images (B, 3, H, W)."""
+        return self.network(pixel_values=images.flip(1) if self._bgr else images).logits
 
 
 def _body(card: BackboneCard, config: Any, reading: Reading) -> Any:
@@ -160,7 +194,7 @@ def _body(card: BackboneCard, config: Any, reading: Reading) -> Any:
     return body
 
 
-def _timm(card: BackboneCard, input: Input, config: Any) -> Backbone:
+def _as_timm(card: BackboneCard, config: Any) -> BackboneCard:
     """A repository that holds one of timm's networks is a timm card with a checkpoint on the hub."""
     repo, _, revision = card.model.partition("@")
     folder = card.folder / card.model
@@ -168,10 +202,7 @@ def _timm(card: BackboneCard, input: Input, config: Any) -> Backbone:
     file = f"{card.model}/model.safetensors" if folder.is_dir() else hub
     weights = {"checkpoint": Checkpoint(path=file)} if card.pretrained and not card.checkpoint else {}
     args = {**(config.model_args or {}), **card.model_args}
-    same = card.model_copy(update={"source": "timm", "model": config.architecture, "model_args": args, **weights})
-    backbone = timm.build(same, input)
-    backbone.card = card
-    return backbone
+    return card.model_copy(update={"source": "timm", "model": config.architecture, "model_args": args, **weights})
 
 
 def _reading(card: BackboneCard, config: Any) -> Reading:

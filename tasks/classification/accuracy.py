@@ -86,7 +86,9 @@ def accuracy(predictions: Predictions, split: Split) -> Measure:
         found |= {"mean_per_class": 100 * float(per_class.mean()), "ece": 100 * float(gaps.sum() / weights.sum())}
         return {name: found[name] for name in ACCURACY if name in found}
 
-    return Measure(len(split), scores, split.groups, right=hits[:, 0])
+    return Measure(
+        len(split), scores, split.groups, right=hits[:, 0], answers=predictions["classes"][:, 0], labels=labels
+    )
 
 
 def check_probabilities(predictions: Predictions, split: Split) -> None:

@@ -40,6 +40,8 @@ class SplitSpec(Strict):
     part of another split: spread `even`ly, the `first` of each class, or whole `groups` (patients, cities).
     `per_class`: at most so many images a class, the first by name.
     `accepted`: a json of all right classes of each image, as ImageNet ReaL has it.
+    `trials`: a folder of tables (.csv) of what people, and others, answered to the images.
+    `class_folders`: where class folders are not called by the classes: `number`, or ObjectNet's folder of mappings.
     `size`: how many images its authors count.
     """
 
@@ -55,6 +57,8 @@ class SplitSpec(Strict):
     take: Literal["even", "first", "groups"] = "even"
     per_class: int | None = Field(default=None, gt=0)
     accepted: str | None = None
+    trials: str | None = None
+    class_folders: str | None = None
     size: int | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
@@ -66,7 +70,8 @@ class SplitSpec(Strict):
     @property
     def files(self) -> tuple[str, ...]:
         """Every file and folder that it names."""
-        own = (self.images, self.annotations, self.masks, *self.lists, self.accepted)
+        mappings = None if self.class_folders == "number" else self.class_folders
+        own = (self.images, self.annotations, self.masks, *self.lists, self.accepted, self.trials, mappings)
         return tuple(path for path in own if path is not None)
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 from ...backbones.errors import BadInput
 from .card import DatasetCard
 from .dataset import Dataset, Split
+from .trials import with_trials
 
 
 def carve(card: DatasetCard, opened: Dataset, name: str) -> Split:
@@ -31,7 +32,8 @@ def carve(card: DatasetCard, opened: Dataset, name: str) -> Split:
                 break
             rest = np.delete(rest, places)
     made = whole if len(rest) == len(whole) else whole.rows(rest, f"{whole.fingerprint}:{_short(rest.tobytes())}")
-    return _accepting(card, name, made, opened.classes) if spec.accepted else made
+    made = _accepting(card, name, made, opened.classes) if spec.accepted else made
+    return with_trials(card, name, made, opened.classes) if spec.trials else made
 
 
 def _even(whole: Split, rest: np.ndarray, fraction: float) -> np.ndarray:

@@ -47,6 +47,8 @@ class Split:
     `groups`: (n,) names of what several images may show (one handwritten sample): they are not independent. For
     episodes, the episode.
     `accepted`: an image's right classes where several are (ImageNet ReaL); one without any is not counted.
+    `among`: of a shifted split that has only some of the classes, which: answers are among these.
+    `trials`: what each observer, by name, answered to the images: (n,) classes, -1 no answer, -2 not asked.
     `judgements`: of the queries of a retrieval data set that names answers one by one, instead of by equal labels.
     `left_out`: a line for each image or annotation that a lenient reading left out; `told`: what was said of them.
     """
@@ -57,6 +59,8 @@ class Split:
     ids: Sequence[str | int] = field(default=())
     groups: np.ndarray | None = None
     accepted: Sequence[Sequence[int]] | None = None
+    among: tuple[int, ...] | None = None
+    trials: Mapping[str, np.ndarray] | None = None
     judgements: Sequence[Judgement] | None = None
     left_out: Sequence[str] = ()
     told: str = ""
@@ -81,6 +85,7 @@ class Split:
             ids=[self.ids[i] for i in rows] if len(self.ids) else (),
             groups=None if self.groups is None else self.groups[rows],
             accepted=None if self.accepted is None else [self.accepted[i] for i in rows],
+            trials=None if self.trials is None else {name: answers[rows] for name, answers in self.trials.items()},
             judgements=None if self.judgements is None else [self.judgements[i] for i in rows],
         )
 

@@ -85,6 +85,10 @@ PLANS: dict[str, dict[str, Plan]] = {
         **{f"shift:{name}": Plan("test", 500, seed=12, shift=name) for name in SHIFTS},
         "unknown:scribbles": Plan("test", 500, seed=13, glyph="scribble"),
         "unknown:textures": Plan("test", 500, seed=14, digits=(0, 0)),
+        # Domains of different hands, so that nothing of one that is held out was seen in another.
+        "domain:plain": Plan("train", 600, seed=60),
+        "domain:texture": Plan("val", 600, seed=61, shift="texture"),
+        "domain:inversion": Plan("test", 600, seed=62, shift="inversion"),
     },
     "multilabel": DENSE,  # the same scenes: their embeddings are banked once
     "detection": DENSE | TWINS,

@@ -9,6 +9,7 @@ import numpy as np
 from ...backbones.errors import BadInput
 from ..task import Kind
 from .card import DatasetCard
+from .class_folders import classes_of_folders
 from .dataset import Dataset, Split
 from .faults import Faults, Found
 from .integrity import content_digest
@@ -22,8 +23,9 @@ def open_imagefolder(card: DatasetCard, kind: Kind) -> Dataset:
     """
     if not card.splits:
         raise BadInput(f"dataset {card.name}: splits: say where the images are, such as `splits: {{train: train}}`")
-    there = [name for name, spec in card.splits.items() if spec.images and (card.root / spec.images).exists()]
-    folders = [card.images(name) for name in there or card.splits]
+    own = [name for name, spec in card.splits.items() if not spec.class_folders] or list(card.splits)
+    there = [name for name in own if (images := card.splits[name].images) and (card.root / images).exists()]
+    folders = [card.images(name) for name in there or own]
     classes = card.classes or tuple(sorted({name for folder in folders for name in _subfolders(folder)}))
     if not classes:
         raise BadInput(f"dataset {card.name}: {folders[0]} has no class folders with images in them")
@@ -37,22 +39,30 @@ def _subfolders(folder: Path) -> list[str]:
 
 def _split(card: DatasetCard, name: str, classes: Sequence[str]) -> Split:
     folder = card.images(name)
-    if strangers := sorted(set(_subfolders(folder)) - set(classes)):
-        raise BadInput(f"dataset {card.name}: {folder / strangers[0]} is none of the card's classes; add or move it")
-    paths, labels = [], []
-    for label, class_name in enumerate(classes):
-        found = sorted(p for p in (folder / class_name).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if card.splits[name].class_folders:
+        means = classes_of_folders(card, name, _subfolders(folder), classes)
+    else:
+        means = {class_name: (label,) for label, class_name in enumerate(classes)}
+        if strangers := sorted(set(_subfolders(folder)) - set(classes)):
+            raise BadInput(
+                f"dataset {card.name}: {folder / strangers[0]} is none of the card's classes; add or move it"
+            )
+    paths, labels, accepted = [], [], []
+    for class_folder, right in means.items():
+        found = sorted(p for p in (folder / class_folder).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         paths += found
-        labels += [label] * len(found)
+        labels += [right[0]] * len(found)
+        accepted += [right] * len(found)
     if not paths:
         raise BadInput(f"dataset {card.name}: {folder} has no images ({', '.join(sorted(SUFFIXES))}) in class folders")
     faults = Faults(card, name)
     if card.splits[name].lists:
         kept = _kept(card, name, paths, faults)
-        paths, labels = [paths[i] for i in kept], [labels[i] for i in kept]
+        paths, labels, accepted = ([column[i] for i in kept] for column in (paths, labels, accepted))
     ids = [p.relative_to(folder).as_posix() for p in paths]
-    digest = content_digest(faults, ids, paths, [ids, labels])
-    return faults.spare(Split(Pictures(paths), np.array(labels), digest, ids))
+    several = any(len(right) > 1 for right in accepted)
+    digest = content_digest(faults, ids, paths, [ids, labels, *([accepted] if several else [])])
+    return faults.spare(Split(Pictures(paths), np.array(labels), digest, ids, accepted=accepted if several else None))
 
 
 def _kept(card: DatasetCard, name: str, paths: Sequence[Path], faults: Faults) -> list[int]:

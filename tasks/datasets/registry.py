@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ...backbones.errors import BadInput, unknown
 from ...backbones.reading import read_card
@@ -111,7 +114,16 @@ def _split(card: DatasetCard, opened: Dataset, name: str) -> Split:
     from .carving import carve
 
     with _had_from_its_authors(card):
-        return carve(card, opened, name) if card.splits else opened[name]
+        split = carve(card, opened, name) if card.splits else opened[name]
+    return _of_some_classes(split, opened) if name.startswith("shift:") else split
+
+
+def _of_some_classes(split: Split, data: Dataset) -> Split:
+    """A shifted split, with the classes that it has where these are not all."""
+    if data.kind != "classification":
+        return split
+    there = {*np.unique(split.targets).tolist(), *(c for right in split.accepted or () for c in right)} - {-1}
+    return split if len(there) in (0, len(data.classes)) else replace(split, among=tuple(sorted(there)))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from .splits import together
 class DetectionShift(Task):
     """Average precision of boxes as COCO has it, split by split: an object is sought among those of its own split."""
 
-    name, family, version = "detection-shift", "ood", 1
+    name, family, version = "detection-shift", "ood", 2
     needs = Needs(data="detection", splits=("train", "val", "test", "shift:*"), maps=True)
     scores = shift_scores("ap")
     Recipe = DetectorRecipe

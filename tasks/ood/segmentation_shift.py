@@ -14,7 +14,7 @@ from .splits import together
 class SegmentationShift(Task):
     """Mean IoU of the pixels' classes in each image's own resolution, split by split."""
 
-    name, family, version = "segmentation-shift", "ood", 1
+    name, family, version = "segmentation-shift", "ood", 2
     needs = Needs(data="segmentation", splits=("train", "val", "test", "shift:*"), maps=True)
     scores = shift_scores("miou")
     Recipe = SegmenterRecipe

@@ -272,7 +272,13 @@ def test_selecting():
 
 @pytest.mark.parametrize(
     ("text", "ends"),
-    [("..30M", (0, 30e6)), ("20m..90M", (20e6, 90e6)), ("300M..", (300e6, float("inf"))), ("1.5B..7b", (1.5e9, 7e9))],
+    [
+        ("..30M", (0, 30e6)),
+        ("20m..90M", (20e6, 90e6)),
+        ("300M..", (300e6, float("inf"))),
+        ("1.5B..7b", (1.5e9, 7e9)),
+        ("..4G", (0, 4e9)),
+    ],
 )
 def test_ranges_of_parameters(text, ends):
     assert roster.size_range(text) == ends

@@ -15,7 +15,13 @@ from PIL import Image
 
 CARDS = {card.name: card for card in list_datasets()}
 DENSE = [name for name, card in CARDS.items() if {"detection", "segmentation"} & set(card.kind)]  # test_dense_cards.py
-LOCAL = [name for name, card in CARDS.items() if card.source not in ("hub", "digit-scenes") and name not in DENSE]
+MOVED = [  # test_shift_cards.py
+    name
+    for name, card in CARDS.items()
+    if card.kind == ("classification",) and any(split.startswith(("shift:", "domain:")) for split in card.splits)
+]
+ELSEWHERE = {*DENSE, *MOVED}
+LOCAL = [n for n, card in CARDS.items() if card.source not in ("hub", "digit-scenes") and n not in ELSEWHERE]
 
 
 @pytest.fixture
@@ -189,6 +195,21 @@ def alphabets(root):
                 picture(root / "images_background_small1" / alphabet / f"character{c:02d}" / f"{c:04d}_{k:02d}.png", k)
 
 
+def shape_and_texture(root):
+    """One image a set and class, and one person's answer to each."""
+    sets = {
+        "style-transfer-preprocessed-512": ("style-transfer-512-nomask-experiment", "{0}7-dog1.png"),
+        "edges": ("edge-experiment", "{0}4.png"),
+        "filled-silhouettes": ("silhouette-filled-experiment", "{0}10.png"),
+    }
+    for folder, (experiment, image) in sets.items():
+        rows = ["subj,session,trial,rt,object_response,category,condition,imagename"]
+        for c in find_dataset("texture-vs-shape").classes:
+            picture(root / "stimuli" / folder / c / image.format(c))
+            rows.append(f"subject-01,1,{len(rows)},0.5,dog,{c},0,{len(rows):04}_s5n_s01_0_{c}_00_{image.format(c)}")
+        lines(root / "raw-data" / experiment / f"{experiment}_subject-01_session_1.csv", *rows)
+
+
 MINIATURES = {
     "imagenet-1k": imagenet,
     "imagenet-real": imagenet,
@@ -212,6 +233,7 @@ MINIATURES = {
     ),
     "omniglot-one-shot": one_shot,
     "omniglot-small1": alphabets,
+    "texture-vs-shape": shape_and_texture,
 }
 SIZES = {
     "imagenet-1k": {"train": 30, "test": 2},
@@ -234,6 +256,7 @@ SIZES = {
     "coco-captions": {"train": 2, "val": 1, "test": 1},
     "omniglot-one-shot": {"support": 40, "query": 40},
     "omniglot-small1": {"gallery": 16, "query": 4},
+    "texture-vs-shape": {"cue-conflict": 16, "edges": 16, "silhouettes": 16},
 }
 
 
@@ -263,6 +286,7 @@ def test_a_card_says_whose_it_is_and_what_its_splits_are(name):
     if card.source == "hub":
         assert COMMIT.fullmatch(card.hub)
     whole = {"train", "val", "test"} <= card.splits.keys() or "query" in card.splits or name == "digit-scenes"
+    whole = whole or "cue-conflict" in card.splits or all(split.startswith("domain:") for split in card.splits)
     assert whole or name in {spec.card for other in CARDS.values() for spec in other.splits.values()}  # parts of others
 
 

@@ -1,0 +1,1 @@
+"""How backbones see: analyses of their representations, shown and never ranked."""
