@@ -5,7 +5,7 @@ import platform
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,12 +14,12 @@ import torch
 
 from ..backbones import Backbone, BackboneCard, Loading, load_backbone
 from ..backbones.card import file_digest
-from ..leaderboard import Result, Store
+from ..leaderboard import Result
 from ..tasks import Bank, Context, Dataset, estimate, find_task, read_predictions, write_predictions
 from ..tasks.threads import one_thread
 from ..tasks.training import processes
 from ..tasks.training.checkpoint import forget_checkpoints
-from .home import run_folder
+from .home import run_folder, store_of
 from .origin import open_dataset, remember_origin
 from .plan import Cell
 
@@ -28,17 +28,19 @@ LIBRARIES = ("torch", "torchvision", "timm", "open_clip_torch", "transformers", 
 
 @dataclass(frozen=True)
 class Job:
-    """What every cell of a run shares: where state lives, which device computes, how many bytes the bank may take."""
+    """What every cell of a run shares: where state lives, which device computes, how many bytes the bank may take, and
+    the database that keeps the results where it is not the home's own."""
 
     home: Path
     device: str = "cpu"
     cache_size: int | None = None
+    database: str | None = field(default=None, repr=False)  # may hold a password
 
 
 def run_cell(cell: Cell, job: Job, progress: Callable[[str, int, int], None]) -> Result:
     """Run a cell and store its result. Raises whatever stopped it; nothing half-done is ever stored."""
     result = compute(cell, job, run_folder(job.home, cell.id), progress)
-    Store(job.home / "leaderboard.db").add(result)
+    store_of(job.home, job.database).add(result)
     forget_checkpoints(run_folder(job.home, cell.id))
     return result
 
@@ -52,9 +54,9 @@ def compute(cell: Cell, job: Job, folder: Path, progress: Callable[[str, int, in
     backbone = load_cell_backbone(cell, job.device)
     task.check_data(data)
     task.check_backbone(backbone)
-    weights = backbone.weights_digest  # before a task may train them
+    weights, macs = backbone.weights_digest, backbone.macs  # before a task may train them
     bank = Bank(job.home / "features", job.cache_size)
-    context = Context(bank, folder, device=job.device, seed=cell.seed, progress=progress)
+    context = Context(bank, folder, device=job.device, seed=cell.seed, progress=progress, other=cell.other)
     folder.mkdir(parents=True, exist_ok=True)
     if job.device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(job.device)
@@ -77,6 +79,7 @@ def compute(cell: Cell, job: Job, folder: Path, progress: Callable[[str, int, in
             "card_digest": cell.card.digest(),
             "weights_digest": weights,
             "parameters": backbone.parameters_count,
+            "macs": macs,
             "embed_dim": backbone.embed_dim,
             "transform": backbone.transform.identity,
             "loading": backbone.loading.identity,
@@ -107,7 +110,7 @@ def compute(cell: Cell, job: Job, folder: Path, progress: Callable[[str, int, in
             "seconds": round(seconds, 3),
             "images": context.images,
             "peak_memory_mb": round(peak_memory(job.device) / 2**20, 1),
-            "device": device_name(job.device) + (f" x {processes.count()}" if processes.count() > 1 else ""),
+            "device": device_name(job.device),
         },
         environment=environment(),
         code_version=version("backbench"),
@@ -154,10 +157,10 @@ def peak_memory(device: str) -> int:
 
 
 def device_name(device: str) -> str:
-    """`cpu` with the processor's name, or the GPU's name: times of different devices are not compared."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({_processor()})"
+    """`cpu` with the processor's name, or the GPU's name, and how many compute together: times of different devices are
+    not compared."""
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else f"cpu ({_processor()})"
+    return name + (f" x {processes.count()}" if processes.count() > 1 else "")
 
 
 @cache

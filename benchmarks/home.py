@@ -1,10 +1,14 @@
-"""Where state lives: data/, features/, runs/ and leaderboard.db under BACKBENCH_HOME."""
+"""Where state lives: data/, features/, runs/ and leaderboard.db under BACKBENCH_HOME, or results in a database."""
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..backbones.errors import BadInput
 from ..tasks.home import where_home
+
+if TYPE_CHECKING:
+    from ..leaderboard import Store
 
 
 def home_folder(given: Path | str | None = None) -> Path:
@@ -22,3 +26,10 @@ def home_folder(given: Path | str | None = None) -> Path:
 def run_folder(home: Path, cell_id: str) -> Path:
     """The folder of one cell's predictions, checkpoints and errors."""
     return home / "runs" / cell_id[:16]
+
+
+def store_of(home: Path, database: str | None = None) -> "Store":
+    """Where results are kept: the database that --database names, else leaderboard.db of a home. Raises as `Store`."""
+    from ..leaderboard import Store
+
+    return Store(database or home / "leaderboard.db")

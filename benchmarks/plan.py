@@ -7,18 +7,23 @@ from typing import Any
 
 from ..backbones import Backbone, BackboneCard, BadInput, Loading, find_backbone
 from ..backbones.errors import unknown
-from ..backbones.loading import PLAIN
-from ..backbones.reading import digest
-from ..tasks import find_dataset, find_task, list_tasks, load_dataset
+from ..backbones.loading import PLAIN, pick_device
+from ..leaderboard.cells import beside, cell_id, column_id, in_memory
+from ..tasks import Task, find_dataset, find_task, list_tasks, load_dataset
 from ..tasks.datasets import DatasetCard
 from ..tasks.datasets.fingerprint import fingerprints
 from ..tasks.task import settings_of
 from .suite import Entry, Suite, find_suite, list_suites
 
+OTHER = "other"  # the recipe's key that names a second backbone
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One backbone at one task on one data set with one recipe and seed. `column` is what makes rows comparable."""
+    """One backbone at one task on one data set with one recipe and seed. `column` is what makes rows comparable.
+
+    `other`: the second backbone, where the recipe names one.
+    """
 
     backbone: BackboneCard | Backbone
     task: str
@@ -32,6 +37,7 @@ class Cell:
     id: str
     loading: Loading = PLAIN
     name: str = ""  # of the suite's entry, where the task has several
+    other: BackboneCard | Backbone | None = None
 
     @property
     def card(self) -> BackboneCard:
@@ -103,46 +109,59 @@ def plan(
     dataset: DatasetCard | None = None,
     strict: bool | None = None,
     loading: Loading = PLAIN,
+    device: str = "auto",
 ) -> list[Cell]:
     """All cells, backbone by backbone, after every name, recipe and file they need was checked. Raises BadInput.
 
     `dataset` takes the place of the data sets that the entries name; `strict`, where given, that of their cards;
-    `loading` is how cards are loaded.
+    `loading` is how cards are loaded, `device` where cells will run: what is timed there is another cell elsewhere.
     """
-    columns = []
+    from .cell import device_name
+
+    columns, here = [], device_name(pick_device(device))
     for entry in suite.entries:
         task, card = find_task(entry.task), dataset or find_dataset(entry.dataset, home)
         card = card if strict is None else card.model_copy(update={"strict": strict})
-        recipe = settings_of(task.recipe(entry.recipe))
+        _check_recipe(task, entry)
         data = load_dataset(card, task.needs.data)
         task.check_data(data)
-        prints = fingerprints(data, task.splits(data), home)
-        naming = card.naming if task.needs.text else [card.classes, card.prompts]
-        column = column_id(task.name, task.version, prints, recipe, limit, naming)
-        columns.append((entry, card, recipe, prints, column))
+        columns.append((entry, task, card, fingerprints(data, task.splits(data), home)))
     cells = []
-    for backbone in backbones:
+    for place, backbone in enumerate(backbones):
         how = backbone.loading if isinstance(backbone, Backbone) else loading
         for seed in range(seeds or suite.seeds):
-            for entry, card, recipe, prints, column in columns:
-                what = {"column": column, "backbone": _backbone_digest(backbone), "seed": seed}
-                if how.identity:
-                    what["loading"] = how.identity
-                identity = digest(what)
-                data = card, entry.recipe, recipe, prints, seed, limit, column, identity, how, entry.name
-                cells.append(Cell(backbone, entry.task, *data))
+            for entry, task, card, prints in columns:
+                for name, settings, other in _settings(entry, backbones[place + 1 :]):
+                    recipe = settings_of(task.recipe(settings))
+                    column = column_id(task, card, prints, recipe, limit, here)
+                    network = _backbone_digest(backbone)
+                    if other is not None:
+                        network = beside(network, _backbone_digest(other))
+                    identity = cell_id(column, network, seed, how.identity)
+                    data = card, settings, recipe, prints, seed, limit, column, identity, how, name, other
+                    cells.append(Cell(backbone, entry.task, *data))
     return cells
 
 
-def column_id(
-    task: str, version: int, prints: Mapping[str, str], recipe: Mapping[str, Any], limit: int | None, naming: Any
-) -> str:
-    """sha256 of everything but backbone and seed: only rows that share it are comparable."""
-    return digest({"task": [task, version], "data": [prints, naming], "recipe": recipe, "limit": limit})
+def _check_recipe(task: Task, entry: Entry) -> None:
+    """Raises BadInput where a recipe is none of the task's, or there is no key for the second of two backbones."""
+    task.recipe(entry.recipe)
+    if entry.pairs and OTHER not in task.Recipe.model_fields:
+        raise BadInput(f"entry {entry.name or entry.task}: pairs: the recipe of {task.name} has no key {OTHER!r}")
+
+
+def _settings(
+    entry: Entry, following: Sequence[BackboneCard | Backbone]
+) -> list[tuple[str, dict[str, Any], BackboneCard | Backbone | None]]:
+    """What tells an entry's cells apart, their settings and second backbone: one cell, or one with each `following`."""
+    if entry.pairs:
+        found = [(other.name, other) for other in following]
+        return [(f"with {name}", entry.recipe | {OTHER: name}, other) for name, other in found]
+    named = entry.recipe.get(OTHER)
+    return [(entry.name, entry.recipe, find_backbone(named) if isinstance(named, str) else None)]
 
 
 def _backbone_digest(backbone: BackboneCard | Backbone) -> str:
     if isinstance(backbone, Backbone):
-        # An object in memory may hold other weights than its card says.
-        return digest([backbone.card.digest(), backbone.weights_digest])
+        return in_memory(backbone.card.digest(), backbone.weights_digest)
     return backbone.digest()

@@ -1,6 +1,7 @@
 """One display for a whole run: cells done, what runs now, time left. Quiet when nobody watches a terminal."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -50,3 +51,8 @@ class Progress:
         else:
             self.bars.remove_task(self.lines.pop(event.cell))
             self.bars.advance(self.total)
+
+
+def waiting(what: str, shown: bool) -> AbstractContextManager:
+    """A context manager that shows on a terminal what is waited for; `shown=False` or a pipe draws nothing."""
+    return Console(stderr=True).status(what) if shown else nullcontext()

@@ -17,7 +17,8 @@ class Entry(Strict):
     """One column of a suite. `recipe` holds only what differs from the task's defaults.
 
     `name`: of the column, where a task is on a data set more than once. `ranked: false` shows a column without ranking
-    by it, as for scores that some backbones cannot have.
+    by it, as for scores that some backbones cannot have. `pairs: true`: once for each two backbones of a run, of which
+    the recipe names the second as `other`; no column of a board, which has a row a backbone.
     """
 
     name: str = Field(default="", max_length=60)
@@ -25,15 +26,20 @@ class Entry(Strict):
     dataset: str
     recipe: dict[str, Any] = Field(default={})
     ranked: bool = True
+    pairs: bool = False
 
 
 class Suite(Strict):
-    """A named list of entries; scores become one number by the mean z-score of each task family, then over families."""
+    """A named list of entries; scores become one number by the mean z-score of each task family, then over families.
+
+    `report: true`: a run ends with a page on every two of its backbones, side by side.
+    """
 
     name: str = Field(default="", max_length=100)
     description: str
     backbones: tuple[str, ...] = ()
     seeds: int = Field(default=1, ge=1, le=100)
+    report: bool = False
     entries: tuple[Entry, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

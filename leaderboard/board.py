@@ -1,63 +1,70 @@
 """The board: one row a backbone, one column a score, ranked where rows can be compared."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from math import hypot
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from ..backbones.errors import unknown
 from . import ranking
-from .result import BackboneFacts, Result
-from .selection import Column, comparable, owner
+from .kept import ranked
+from .result import Identity, Result
+from .selection import REASONS, Column, Selection, as_snapshot, select
+from .snapshot import TRUSTS, Snapshot
 
-FAMILIES = ("classification", "detection", "segmentation", "ood", "retrieval")  # the order in which they are shown
-DRAWS = 1000  # of all scores from their intervals, for the intervals of ranks
+# The order in which families of tasks are shown.
+FAMILIES = ("classification", "detection", "segmentation", "ood", "retrieval", "human", "analysis", "efficiency")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A backbone's score in a column: mean over seeds, 95 % interval, z-score (None when nothing is ranked).
+    """A backbone's score in a column: mean over seeds, 95 % interval (None of a figure that came without one), z-score
+    (None when nothing is ranked), and the trust of its least checked seed.
 
     `results`: the ids behind it, a seed each. `low_end`, `high_end`: the range of the metric.
     """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     low_end: float
     high_end: float
     results: tuple[str, ...]
     z: float | None = None
+    trust: str = "reported"
 
     @property
-    def half(self) -> float:
+    def half(self) -> float | None:
         """Half the width of the interval."""
-        return (self.high - self.low) / 2
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a ranked row stands; `low`, `high` bound a 95 % interval, `ties` the letters of its tied groups."""
+    """Where a ranked row stands; `low`, `high` bound a 95 % interval (None where scores have none), `ties` the letters
+    of its tied groups."""
 
     rank: int
-    rank_low: int
-    rank_high: int
+    rank_low: int | None
+    rank_high: int | None
     ties: tuple[str, ...]
     overall: float
-    overall_low: float
-    overall_high: float
+    overall_low: float | None
+    overall_high: float | None
     families: dict[str, float]
     borda: float
     mean_rank: float
+    win_rate: float
 
 
 @dataclass(frozen=True)
 class Row:
     """A backbone. `standing` is None, and `missing` names what keeps it out, when a ranked column has no score."""
 
-    facts: BackboneFacts
+    facts: Identity
     cells: dict[str, Cell]
     standing: Standing | None
     missing: tuple[str, ...]
@@ -67,154 +74,177 @@ class Row:
         """The backbone's name."""
         return self.facts.name
 
+    @property
+    def weights_digest(self) -> str | None:
+        """sha256 of its weights; None of a published row."""
+        return getattr(self.facts, "weights_digest", None)
 
-@dataclass(frozen=True)
+    @property
+    def loading(self) -> dict[str, Any]:
+        """Options of loading that are not the usual ones."""
+        return getattr(self.facts, "loading", {})
+
+    @property
+    def trust(self) -> str:
+        """That of its least checked score."""
+        return min((cell.trust for cell in self.cells.values()), key=TRUSTS.index)
+
+
+@dataclass(frozen=True, eq=False)
 class Board:
     """Ranked rows, best first, then rows that are incomplete. Build one with `Board.of`.
 
-    `results`: all that it was made from; `left_out`: id of one that matches a column but is not shown, and why.
+    `source`: empty for runs, else the published table that the rows are from; `keep`: which backbones take part.
+    `order` (n,): the selection's rows as they are shown, the first `complete` of which rank.
     """
 
     title: str
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    left_out: dict[str, str]
-    results: tuple[Result, ...]
+    source: str
+    snapshot: Snapshot
+    keep: Callable[[Identity], bool] | None
+    selection: Selection
+    standings: ranking.Ranking | None
+    order: np.ndarray
+    complete: int
 
     @classmethod
-    def of(cls, results: Iterable[Result], columns: Sequence[Column], title: str = "", seed: int = 0) -> "Board":
+    def of(
+        cls,
+        results: Snapshot | Iterable[Result],
+        columns: Sequence[Column],
+        title: str = "",
+        seed: int = 0,
+        source: str = "",
+        keep: Callable[[Identity], bool] | None = None,
+    ) -> "Board":
         """The board of `results` over `columns`; those that belong to no column are passed over.
 
         Only rows complete over the ranked columns rank, and z-scores are over these rows; `seed` is of the resampling.
+        `source`: the published table whose figures it is of, instead of runs. `keep`: only backbones that it holds for.
         """
         order = [*FAMILIES, *sorted({c.family for c in columns} - set(FAMILIES))]
         columns = sorted(columns, key=lambda c: order.index(c.family))
-        everything = tuple(results)
-        shown, left_out = comparable(everything, columns)
-        table = _rows(shown, columns)
-        ranked = [c for c in columns if c.ranked]
+        snapshot = as_snapshot(results)
+        found = select(snapshot, columns, source, keep)
+        ranks = [j for j, c in enumerate(columns) if c.ranked]
+        absent = np.isnan(found.value[:, ranks]).sum(axis=1)
+        complete = np.flatnonzero(absent == 0) if ranks else np.empty(0, int)
         # Rows stand in order of name here, so that the resampling gives each the same draws whatever order it came in.
-        complete = [r for r in table if ranked and not r.missing]
-        rest = [r for r in table if not (ranked and not r.missing)]
-        complete = _placed(_with_z(complete, complete, columns), ranked, seed)
-        rest = sorted(_with_z(rest, complete, columns), key=lambda r: (len(r.missing), r.backbone))
-        return cls(title, tuple(columns), (*complete, *rest), left_out, everything)
+        value, low, high = _oriented(found, columns)
+        standings, shown = None, complete
+        if len(complete):
+            families = [columns[j].family for j in ranks]
+            table = [scores[complete][:, ranks] for scores in (value, low, high)]
+            if np.isnan(table).any():  # figures that came without intervals
+                standings = ranking.rank(table[0], None, None, families)
+            else:
+                standings = ranked(table[0], table[1], table[2], families, seed, snapshot.folder)
+            shown = complete[standings.order]
+        rest = np.setdiff1d(np.arange(len(found.rows)), complete)
+        shown = np.concatenate([shown, rest[np.argsort(absent[rest], kind="stable")]]).astype(int)
+        return cls(title, tuple(columns), source, snapshot, keep, found, standings, shown, len(complete))
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows, as they are shown."""
+        place = {row: i for i, row in enumerate(sorted(self.order[: self.complete].tolist()))}  # as they were ranked
+        return tuple(self._row(row, place.get(row)) for row in self.order.tolist())
+
+    @cached_property
+    def z(self) -> np.ndarray:
+        """(n, m) z-scores of the selection against its complete rows, in each column those that have a score in it."""
+        value, _, _ = _oriented(self.selection, self.columns)
+        z = np.full(value.shape, np.nan)
+        for j, known in enumerate(value[np.sort(self.order[: self.complete])].T):
+            if len(known := known[~np.isnan(known)]):
+                z[:, j] = ranking.standardise(value[:, [j]], *ranking.centre(known[:, None]))[:, 0]
+        return np.where(np.isnan(value), np.nan, z)
+
+    @cached_property
+    def left_out(self) -> dict[str, str]:
+        """Id of each result that a column takes but that is not shown, and why."""
+        out = np.flatnonzero(self.selection.reasons > 0)
+        return {self.snapshot.id(i): REASONS[self.selection.reasons[i]] for i in out.tolist()}
 
     @property
     def families(self) -> tuple[str, ...]:
         """Task families that rank, in order."""
         return tuple(dict.fromkeys(c.family for c in self.columns if c.ranked))
 
-    @property
-    def shown(self) -> list[Result]:
-        """The results behind the cells of the board, by id."""
-        ids = {id for row in self.rows for cell in row.cells.values() for id in cell.results}
-        return sorted((r for r in self.results if r.id in ids), key=lambda r: r.id)
-
     def twins(self, row: Row) -> list[str]:
         """Names of the other rows whose weights are the same, tensor for tensor, as this row's."""
-        same = row.facts.weights_digest
-        return [r.backbone for r in self.rows if r.facts.weights_digest == same and r.backbone != row.backbone]
+        same = self._by_weights[row.weights_digest] if row.weights_digest else []
+        return [name for name in same if name != row.backbone]
 
     def only(self, family: str) -> "Board":
         """The board of one task family: its columns alone, ranked anew. Raises BadInput for an unknown one."""
         columns = [c for c in self.columns if c.family == family]
         if not columns:
             raise unknown("family", family, {c.family for c in self.columns})
-        return Board.of(self.results, columns, self.title)
+        return Board.of(self.snapshot, columns, self.title, source=self.source, keep=self.keep)
 
+    @cached_property
+    def _by_weights(self) -> dict[str | None, list[str]]:
+        found = defaultdict(list)
+        for row in self.rows:
+            found[row.weights_digest].append(row.backbone)
+        return found
 
-def _rows(results: Sequence[Result], columns: Sequence[Column]) -> list[Row]:
-    by_backbone = defaultdict(list)
-    for r in results:
-        by_backbone[r.backbone.name].append((r, owner(r, columns)))
-    rows = []
-    for _, own in sorted(by_backbone.items()):
-        cells = {}
-        for c in columns:
-            runs = [r for r, key in own if key == c.key and c.metric in r.scores]
-            if runs:
-                cells[c.key] = _averaged(sorted(runs, key=lambda r: r.seed), c.metric)
-        missing = tuple(c.key for c in columns if c.ranked and c.key not in cells)
-        rows.append(Row(own[-1][0].backbone, cells, None, missing))
-    return rows
+    def _row(self, i: int, place: int | None) -> Row:
+        cells = {
+            c.key: self._cell(i, j) for j, c in enumerate(self.columns) if not np.isnan(self.selection.value[i, j])
+        }
+        missing = tuple(c.key for c in self.columns if c.ranked and c.key not in cells)
+        standing = None if place is None else self._standing(place)
+        return Row(self.snapshot.facts(int(self.selection.networks[i])), cells, standing, missing)
 
-
-def _averaged(runs: Sequence[Result], metric: str) -> Cell:
-    """Mean over seeds. Its interval: the mean bootstrap half-width, added in squares to the t-interval of the mean over
-    seeds. All seeds share the test examples, so more seeds narrow the second part and not the first."""
-    scores = [r.scores[metric] for r in runs]
-    ends = scores[0].range_low, scores[0].range_high
-    ids = tuple(r.id for r in runs)
-    if len(scores) == 1:
-        return Cell(scores[0].value, scores[0].low, scores[0].high, *ends, ids)
-    from scipy.special import stdtrit
-
-    values = np.array([s.value for s in scores])
-    value = float(values.mean())
-    between = float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values)))
-    low = value - hypot(np.mean([s.value - s.low for s in scores]), between)
-    high = value + hypot(np.mean([s.high - s.value for s in scores]), between)
-    return Cell(value, max(low, min(value, ends[0])), min(high, max(value, ends[1])), *ends, ids)
-
-
-def _oriented(rows: Sequence[Row], columns: Sequence[Column]) -> np.ndarray:
-    """(3, n, m): value, low and high, turned so that higher is better (a turned interval swaps its ends)."""
-    table = np.empty((3, len(rows), len(columns)))
-    for i, row in enumerate(rows):
-        for j, c in enumerate(columns):
-            cell = row.cells[c.key]
-            up = (cell.value, cell.low, cell.high)
-            table[:, i, j] = up if c.higher_is_better else (-cell.value, -cell.high, -cell.low)
-    return table
-
-
-def _with_z(rows: Sequence[Row], reference: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
-    """The rows with a z-score in every cell, against those of the `reference` rows that have one."""
-    scales = {}
-    for c in columns:
-        known = [r for r in reference if c.key in r.cells]
-        if known:
-            mean, spread = ranking.centre(_oriented(known, [c])[0])
-            scales[c.key] = mean, spread, 1 if c.higher_is_better else -1
-
-    def z(key: str, cell: Cell) -> Cell:
-        mean, spread, sign = scales[key]
-        return replace(cell, z=float(ranking.standardise(np.array([[sign * cell.value]]), mean, spread)[0, 0]))
-
-    return [replace(r, cells={k: z(k, c) if k in scales else c for k, c in r.cells.items()}) for r in rows]
-
-
-def _placed(rows: Sequence[Row], columns: Sequence[Column], seed: int) -> list[Row]:
-    """Complete rows with their standing, best first."""
-    if not rows:
-        return []
-    families = [c.family for c in columns]
-    scores, low, high = _oriented(rows, columns)
-    overall = ranking.overall(scores, families)
-    by_family = ranking.family_means(ranking.z_scores(scores), families)
-    drawn = ranking.overall(ranking.resample(scores, low, high, DRAWS, seed), families)
-    place, borda, mean_rank = ranking.ranks(overall), ranking.borda(scores), ranking.mean_ranks(scores, families)
-    place_low, place_high = ranking.interval(ranking.ranks(drawn), place, whole=True)
-    overall_low, overall_high = ranking.interval(drawn, overall)
-    order = np.lexsort((np.arange(len(rows)), place))
-    same = ranking.tied(drawn[:, order])
-    marks = ranking.tie_marks(ranking.tie_groups(same), len(rows))
-    return [
-        replace(
-            rows[i],
-            standing=Standing(
-                rank=int(place[i]),
-                rank_low=int(place_low[i]),
-                rank_high=int(place_high[i]),
-                ties=mark,
-                overall=float(overall[i]),
-                overall_low=float(overall_low[i]),
-                overall_high=float(overall_high[i]),
-                families={family: float(z[i]) for family, z in by_family.items()},
-                borda=float(borda[i]),
-                mean_rank=float(mean_rank[i]),
-            ),
+    def _cell(self, i: int, j: int) -> Cell:
+        s, at = self.selection, i * len(self.columns) + j
+        runs = s.runs[s.starts[at] : s.starts[at + 1]]
+        measured = self.snapshot.parsed_protocols[self.snapshot.protocols[runs[-1]]]
+        return Cell(
+            value=float(s.value[i, j]),
+            low=_known(s.low[i, j]),
+            high=_known(s.high[i, j]),
+            low_end=measured.range_low,
+            high_end=measured.range_high,
+            results=tuple(self.snapshot.id(run) for run in runs.tolist()),
+            z=_known(self.z[i, j]),
+            trust=TRUSTS[int(s.trust[i, j])],
         )
-        for i, mark in zip(order, marks, strict=True)
-    ]
+
+    def _standing(self, i: int) -> Standing:
+        s = self.standings
+        assert s is not None
+
+        def of(values: np.ndarray | None, kind: type) -> Any:
+            return None if values is None else kind(values[i])
+
+        return Standing(
+            rank=int(s.rank[i]),
+            rank_low=of(s.rank_low, int),
+            rank_high=of(s.rank_high, int),
+            ties=s.ties[i],
+            overall=float(s.overall[i]),
+            overall_low=of(s.overall_low, float),
+            overall_high=of(s.overall_high, float),
+            families={family: float(z[i]) for family, z in s.by_family.items()},
+            borda=float(s.borda[i]),
+            mean_rank=float(s.mean_rank[i]),
+            win_rate=float(s.win_rate[i]),
+        )
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _oriented(found: Selection, columns: Sequence[Column]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(n, m) value, low and high, turned so that higher is better (a turned interval swaps its ends)."""
+    up = np.array([c.higher_is_better for c in columns], bool)
+    return (
+        np.where(up, found.value, -found.value),
+        np.where(up, found.low, -found.high),
+        np.where(up, found.high, -found.low),
+    )

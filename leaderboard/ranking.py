@@ -1,28 +1,98 @@
 """From a table of scores to ranks, with what can and cannot be told apart (numpy only).
 
-Everywhere: `scores` (…, n, m) for n backbones and m columns, all of them higher-is-better and none missing;
-`families` names the task family of each column. No function depends on the order of the rows.
+Everywhere: `scores` (n, m) for n backbones and m columns, all of them higher-is-better and none missing; `families`
+names the task family of each column. No function depends on the order of the rows, but for the draws of `rank`.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-NORMAL_95 = 1.959964  # half-width of a 95 % interval in standard deviations
+from .drawing import draw, interval, places, places_among_true, tie_groups, tie_marks
+
+DRAWS = 1000  # of all scores from their intervals, for the intervals of ranks
 DECIMALS = 9  # overall scores nearer than this are equal: the rest is rounding
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """Where n rows stand, each array in the order in which they were given; `order` (n,) lists them best first.
+
+    `rank` (n,) from 1, `overall` (n,) mean z-score, `by_family` (n,) a family, `z` (n, m), `borda`, `mean_rank`,
+    `win_rate` (n,). `…_low`, `…_high` (n,) bound 95 % intervals, None without those of the scores; `ties`: the letters
+    of each row's tied groups.
+    """
+
+    order: np.ndarray
+    rank: np.ndarray
+    overall: np.ndarray
+    by_family: dict[str, np.ndarray]
+    z: np.ndarray
+    borda: np.ndarray
+    mean_rank: np.ndarray
+    win_rate: np.ndarray
+    ties: list[tuple[str, ...]]
+    rank_low: np.ndarray | None = None
+    rank_high: np.ndarray | None = None
+    overall_low: np.ndarray | None = None
+    overall_high: np.ndarray | None = None
+
+
+def rank(
+    scores: np.ndarray,
+    low: np.ndarray | None,
+    high: np.ndarray | None,
+    families: Sequence[str],
+    seed: int = 0,
+    draws: int = DRAWS,
+) -> Ranking:
+    """The ranking of (n, m) `scores`, n ≥ 1, m ≥ 1; `low`, `high` (n, m) are the ends of their 95 % intervals.
+
+    The overall score is the mean z-score per task family, then over families (Battle of the Backbones, Goldblum et al.
+    2023); its interval is of the same mean of z-scores of the true scores, without noise (see `drawing`).
+
+    Rows that are equal stand in the order given, and a row's draws go with its place in it: give rows in an order of
+    their own, such as that of their names, and nothing depends on how they came. Without intervals there are no ties.
+    """
+    z = z_scores(scores)
+    by_family = family_means(z, families)
+    overall = np.round(np.mean(list(by_family.values()), axis=0), DECIMALS)
+    in_columns = column_ranks(scores)
+    place = places(overall)
+    order = np.argsort(place, kind="stable")
+    ranking: dict[str, Any] = {
+        "order": order,
+        "rank": place,
+        "overall": overall,
+        "by_family": by_family,
+        "z": z,
+        "borda": borda(in_columns),
+        "mean_rank": mean_ranks(in_columns, families),
+        "win_rate": win_rates(in_columns, families),
+    }
+    if low is None or high is None:
+        return Ranking(**ranking, ties=[()] * len(scores))
+    drawn = draw(scores, low, high, families, seed, draws)
+    rank_low, rank_high = interval(places_among_true(drawn), place, whole=True)
+    overall_low, overall_high = interval(drawn, overall)
+    marks = tie_marks(tie_groups(places(drawn)[:, order]), len(order))
+    ties = [marks[i] for i in np.argsort(order)]
+    ranking |= {"rank_low": rank_low, "rank_high": rank_high, "overall_low": overall_low, "overall_high": overall_high}
+    return Ranking(**ranking, ties=ties)
+
+
 def z_scores(scores: np.ndarray) -> np.ndarray:
-    """(…, n, m) z-scores of every column over the rows (population standard deviation); 0 where all rows are equal."""
+    """(n, m) z-scores of every column over the rows (population standard deviation); 0 where all rows are equal."""
     mean, spread = centre(scores)
     return standardise(scores, mean, spread)
 
 
 def centre(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(…, 1, m) mean and population standard deviation of every column; the deviation of equal values is exactly 0."""
-    ordered = np.sort(scores, axis=-2)  # sums of the same numbers in another order differ in the last bit
-    mean, spread = ordered.mean(axis=-2, keepdims=True), ordered.std(axis=-2, keepdims=True)
-    return mean, np.where(ordered[..., :1, :] == ordered[..., -1:, :], 0.0, spread)
+    """(m,) mean and population standard deviation of every column; the deviation of equal values is exactly 0."""
+    ordered = np.sort(scores.T)  # sums of the same numbers in another order differ in the last bit
+    return ordered.mean(axis=1), np.where(ordered[:, 0] == ordered[:, -1], 0.0, ordered.std(axis=1))
 
 
 def standardise(scores: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.ndarray:
@@ -32,83 +102,40 @@ def standardise(scores: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> np.
 
 
 def family_means(values: np.ndarray, families: Sequence[str]) -> dict[str, np.ndarray]:
-    """(…, n) mean over the columns of every family, families in order of appearance."""
+    """(n,) mean over the columns of every family, families in order of appearance."""
     kinds = np.array(families)
-    return {family: values[..., kinds == family].mean(axis=-1) for family in dict.fromkeys(families)}
-
-
-def overall(scores: np.ndarray, families: Sequence[str]) -> np.ndarray:
-    """(…, n) mean z-score per task family, then over families (Battle of the Backbones, Goldblum et al. 2023)."""
-    means = family_means(z_scores(scores), families)
-    return np.round(np.mean(list(means.values()), axis=0), DECIMALS)
-
-
-def ranks(values: np.ndarray) -> np.ndarray:
-    """(…, n) 1 for the highest; equal values share the better rank and leave a gap behind (1, 2, 2, 4)."""
-    return 1 + (values[..., None, :] > values[..., :, None]).sum(axis=-1)
+    return {family: values[:, kinds == family].mean(axis=1) for family in dict.fromkeys(families)}
 
 
 def column_ranks(scores: np.ndarray) -> np.ndarray:
-    """(…, n, m) rank of every row in every column, 1 for the highest; equal values share the mean of their ranks."""
-    above = (scores[..., None, :, :] > scores[..., :, None, :]).sum(axis=-2)
-    equal = (scores[..., None, :, :] == scores[..., :, None, :]).sum(axis=-2)
-    return above + (equal + 1) / 2
+    """(n, m) rank of every row in every column, 1 for the highest; equal values share the mean of their ranks."""
+    below = -scores.T
+    order = np.argsort(below, axis=1)
+    ordered = np.take_along_axis(below, order, axis=1)
+    position = np.arange(ordered.shape[1])
+    new = np.diff(ordered, axis=1) != 0
+    edge = np.ones((len(ordered), 1), dtype=bool)
+    first = np.maximum.accumulate(np.where(np.hstack([edge, new]), position, 0), axis=1)
+    last = np.where(np.hstack([new, edge]), position, position[-1])[:, ::-1]
+    last = np.minimum.accumulate(last, axis=1)[:, ::-1]
+    found = np.empty_like(ordered)
+    np.put_along_axis(found, order, 1 + (first + last) / 2, axis=1)
+    return found.T
 
 
-def mean_ranks(scores: np.ndarray, families: Sequence[str]) -> np.ndarray:
-    """(n,) mean rank per task family, then over families: families weigh alike, as in `overall`. Lower is better."""
-    return np.mean(list(family_means(column_ranks(scores), families).values()), axis=0)
+def mean_ranks(in_columns: np.ndarray, families: Sequence[str]) -> np.ndarray:
+    """(n,) mean of `column_ranks` per task family, then over families: they weigh alike, as in `overall`."""
+    return np.mean(list(family_means(in_columns, families).values()), axis=0)
 
 
-def borda(scores: np.ndarray) -> np.ndarray:
-    """(n,) Borda count, every column one voter: rows beaten, plus half of those equalled, summed over columns."""
-    return (scores.shape[-2] - column_ranks(scores)).sum(axis=-1)
+def borda(in_columns: np.ndarray) -> np.ndarray:
+    """(n,) Borda count of `column_ranks`, every column one voter: rows beaten, plus half of those equalled, summed."""
+    return (len(in_columns) - in_columns).sum(axis=1)
 
 
-def resample(scores: np.ndarray, low: np.ndarray, high: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    """(draws, n, m) every score drawn anew from its own 95 % interval, as a normal split at the score into two halves.
-
-    Scores are drawn independently. On shared test examples they rise and fall together, so differences between rows
-    are known better than this says: ties found here are on the cautious side, `compare` has the paired answer.
-    """
-    normal = np.random.default_rng(seed).standard_normal((draws, *scores.shape))
-    side = np.where(normal > 0, high - scores, scores - low) / NORMAL_95
-    return scores + normal * side
-
-
-def interval(drawn: np.ndarray, value: np.ndarray, whole: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) low and high 95 % percentiles over the first axis of (draws, n), widened to hold `value`."""
-    low = np.percentile(drawn, 2.5, axis=0, method="lower" if whole else "linear")
-    high = np.percentile(drawn, 97.5, axis=0, method="higher" if whole else "linear")
-    return np.minimum(low, value), np.maximum(high, value)
-
-
-def tied(drawn: np.ndarray) -> np.ndarray:
-    """(n, n) whether two rows cannot be told apart: neither is ahead in over 97.5 % of the resampled (draws, n)."""
-    ahead = np.array([(drawn[:, row : row + 1] > drawn).mean(axis=0) for row in range(drawn.shape[1])])
-    return np.maximum(ahead, ahead.T) <= 0.975
-
-
-def tie_groups(same: np.ndarray) -> list[range]:
-    """The largest runs of two or more neighbours (rows in ranked order) in which no two rows can be told apart.
-
-    A row may stand in several groups: A = B and B = C do not make A = C (a compact letter display, Piepho 2004).
-    """
-    groups: list[range] = []
-    for start in range(len(same)):
-        end = start + 1
-        while end < len(same) and same[end, start:end].all():
-            end += 1
-        if end - start > 1 and (not groups or end > groups[-1].stop):
-            groups.append(range(start, end))
-    return groups
-
-
-def tie_marks(groups: Sequence[range], rows: int) -> list[tuple[str, ...]]:
-    """The letters of its groups (a … z, a2 … z2, …) for every row; none for a row that stands alone."""
-    marks: list[tuple[str, ...]] = [()] * rows
-    for index, group in enumerate(groups):
-        turn, letter = divmod(index, 26)
-        for row in group:
-            marks[row] += ("abcdefghijklmnopqrstuvwxyz"[letter] + (str(turn + 1) if turn else ""),)
-    return marks
+def win_rates(in_columns: np.ndarray, families: Sequence[str]) -> np.ndarray:
+    """(n,) share of the other rows beaten, those equalled by half, of `column_ranks`: mean per family, then over
+    families (mean win rate, HELM, Liang et al. 2023); 0.5 where there is no other row."""
+    rows = len(in_columns)
+    share = (rows - in_columns) / (rows - 1) if rows > 1 else np.full(in_columns.shape, 0.5)
+    return np.mean(list(family_means(share, families).values()), axis=0)

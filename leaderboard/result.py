@@ -6,18 +6,40 @@ from operator import not_
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import to_jsonable_python
 
 from ..backbones.errors import BadInput
 from ..backbones.reading import Strict, digest, validate
+from .cells import TIMED
+from .portable import LARGEST_WHOLE, portable, printable
 
-Name = Annotated[str, Field(min_length=1, max_length=200)]
+SCHEMA = 2  # of new records. 2: `backbone.macs`. What is older is read as it was written, its id included
+LARGEST = 4 << 20  # bytes of a record; one with a score for each of a thousand labels takes a twentieth of it
+
+Text = Annotated[str, Field(max_length=1000), AfterValidator(printable)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(printable)]
+Unit = Annotated[str, Field(max_length=40), AfterValidator(printable)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0)]
-Trust = Literal["reported", "rescored", "reproduced", "published"]
+Count = Annotated[int, Field(ge=0, le=LARGEST_WHOLE)]
+Json = Annotated[dict[str, JsonValue], BeforeValidator(portable)]
+# How a figure was checked: not yet, predictions scored anew, cell run anew (the same, or not); or nobody here can.
+Trust = Literal["reported", "rescored", "reproduced", "contested", "published"]
 
 ROUNDING = 1e-9  # of a score's range: how far floating point may push a perfect score past the end of it
+
+
+def _unknown(value: object) -> bool:
+    return value is None
 
 
 class Record(Strict):
@@ -32,7 +54,7 @@ class Score(Record):
     value: float
     low: float
     high: float
-    unit: str
+    unit: Unit
     range_low: float
     range_high: float
     higher_is_better: bool
@@ -42,6 +64,7 @@ class Score(Record):
         slack = ROUNDING * (self.range_high - self.range_low)
         if self.range_low >= self.range_high:
             raise ValueError(f"the range {self.range_low}..{self.range_high} is empty")
+        check_unit(self.unit, self.range_low, self.range_high)
         if not self.low <= self.value <= self.high:
             raise ValueError(f"the value {self.value} lies outside its interval {self.low}..{self.high}")
         if self.low < self.range_low - slack or self.high > self.range_high + slack:
@@ -49,20 +72,35 @@ class Score(Record):
         return self
 
 
-class BackboneFacts(Record):
-    """Which network it was: its card, digests of the card's identity and of the loaded weights, size, transform.
-
-    `loading`: options that are not the usual ones (precision, …); a record without any says nothing of them.
-    """
+class Identity(Record):
+    """Which network it was, as far as anybody says: its card's facts, number of parameters, multiply-accumulates."""
 
     name: Name
-    card: dict[str, JsonValue]
+    card: Json
+    parameters: Count | None = None
+    macs: Count | None = Field(default=None, exclude_if=_unknown)
+
+    def fact(self, key: str) -> str | None:
+        """What the card says of `key`: family, model, license, or the pretraining's method or data."""
+        pretraining = self.card.get("pretraining")
+        inner = pretraining.get(key) if key in ("method", "data") and isinstance(pretraining, dict) else None
+        found = inner if key in ("method", "data") else self.card.get(key)
+        return None if found in (None, "") else str(found)
+
+
+class BackboneFacts(Identity):
+    """Which network was run: digests of its card's identity and of the loaded weights, size, transform.
+
+    `macs`: of one image, where somebody counted them. `loading`: options that are not the usual ones (precision, …); a
+    record says nothing of what is unknown or usual.
+    """
+
+    parameters: Count  # pyright: ignore[reportGeneralTypeIssues]  # of what was run it is known
     card_digest: Sha256
     weights_digest: Sha256
-    parameters: Count
-    embed_dim: Annotated[int, Field(ge=1)]
-    transform: dict[str, JsonValue]
-    loading: dict[Literal["precision", "channels_last", "compile", "decoder"], str | bool] = Field(
+    embed_dim: Annotated[int, Field(ge=1, le=LARGEST_WHOLE)]
+    transform: Json
+    loading: dict[Literal["precision", "channels_last", "compile", "decoder"], Name | bool] = Field(
         default={}, exclude_if=not_
     )
 
@@ -72,7 +110,7 @@ class TaskFacts(Record):
 
     name: Name
     family: Name
-    version: Annotated[int, Field(ge=1)]
+    version: Annotated[int, Field(ge=1, le=LARGEST_WHOLE)]
     headline: Name
 
 
@@ -81,9 +119,9 @@ class DatasetFacts(Record):
 
     name: Name
     kind: Name
-    fingerprints: dict[str, str]
-    sizes: dict[str, Count]
-    limit: Annotated[int, Field(ge=1)] | None
+    fingerprints: dict[Name, Name]
+    sizes: dict[Name, Count]
+    limit: Annotated[int, Field(ge=1, le=LARGEST_WHOLE)] | None
 
 
 class Cost(Record):
@@ -115,24 +153,36 @@ class PredictionsFile(Record):
 class Content(Record):
     """What a result says; its digest is the result's id."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Annotated[int, Field(ge=1, le=SCHEMA)] = SCHEMA
     cell_id: Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
     backbone: BackboneFacts
     task: TaskFacts
     dataset: DatasetFacts
-    recipe: dict[str, JsonValue]
+    recipe: Json
     seed: Count
-    chosen: dict[str, JsonValue]
+    chosen: Json
     scores: dict[Name, Score]
     cost: Cost
-    environment: dict[str, str]
-    code_version: str
+    environment: dict[Name, Text]
+    code_version: Name
     predictions: PredictionsFile
 
+    @model_validator(mode="before")
+    @classmethod
+    def _not_of_the_future(cls, data):
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if type(version) is int and version > SCHEMA:
+            made = f"made by a newer backbench (schema {version}, this one reads up to {SCHEMA})"
+            raise ValueError(f"{made}; upgrade: pip install --upgrade backbench")
+        return data
+
     @model_validator(mode="after")
-    def _headline_is_there(self):
+    def _holds_together(self):
         if self.task.headline not in self.scores:
-            raise ValueError(f"the headline {self.task.headline!r} is not among the scores: {', '.join(self.scores)}")
+            known = ", ".join(self.scores)[:200]
+            raise ValueError(f"the headline {self.task.headline!r} is not among the scores: {known}")
+        if self.schema_version == 1 and self.backbone.macs is not None:
+            raise ValueError("a record of schema_version 1 has no backbone.macs")
         return self
 
 
@@ -160,7 +210,11 @@ class Result(Content):
     @classmethod
     def of(cls, *, trust: Trust = "reported", created: datetime | None = None, **content: Any) -> "Result":
         """A result with its id. `content`: the fields of `Content`, as JSON or as models. Raises BadInput."""
-        checked = validate(to_jsonable_python(content, inf_nan_mode="constants"), Content, where="result")
+        try:
+            plain = to_jsonable_python(content, inf_nan_mode="constants")
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"result: cannot be written as JSON: {error}") from None
+        checked = validate(plain, Content, where="result")
         stamp = {"id": content_id(checked), "trust": trust, "created": created or datetime.now(UTC)}
         return cls(**checked.model_dump(), **stamp)
 
@@ -171,9 +225,11 @@ class Result(Content):
 
     @property
     def protocol(self) -> str:
-        """Digest of task, version, recipe and data: only results with the same one may be compared."""
+        """Digest of task, version, recipe and data, and of the device where it is what is timed: only results with the
+        same one may be compared."""
         data = self.dataset.model_dump(exclude={"kind", "sizes"})
-        return digest([self.task.name, self.task.version, self.recipe, data])
+        device = [self.cost.device] if self.task.family == TIMED else []
+        return digest([self.task.name, self.task.version, self.recipe, data, *device])
 
     def to_json(self) -> str:
         """One line of JSON; `from_json` gives back an equal result."""
@@ -182,8 +238,10 @@ class Result(Content):
     @classmethod
     def from_json(cls, text: str | bytes, where: str = "result") -> "Result":
         """The result in a JSON text. Raises BadInput, one line, naming `where` and the path of the field."""
+        if len(text) > LARGEST:
+            raise BadInput(f"{where}: a result is some kilobytes of JSON, this is over {LARGEST >> 20} MiB")
         try:
-            data = json.loads(text, parse_constant=_refuse)
+            data = json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
         except (ValueError, RecursionError) as error:
             raise BadInput(f"{where}: not valid JSON: {error}") from None
         if not isinstance(data, dict):
@@ -196,5 +254,23 @@ def content_id(result: Content) -> str:
     return digest(result.model_dump(mode="json", include=set(Content.model_fields)))[:16]
 
 
+def check_unit(unit: str, low: float, high: float) -> None:
+    """Raises ValueError where a range is none of its unit: percent counts to 100, and a share is not a percentage."""
+    if unit == "%" and not -100 <= low < high <= 100:
+        raise ValueError(f"percent lies within 0..100 (a difference within -100..100), not {low}..{high}")
+    if unit == "%" and low >= -1 and high <= 1:
+        raise ValueError(f"{low}..{high} is the range of a share; in percent it is 0..100")
+
+
 def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is not a number")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Of a key given twice one reader takes the first value and another the last: they would read two records.
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"key {twice[:80]!r} is given twice")
+    return found

@@ -3,16 +3,16 @@
 from dataclasses import dataclass
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from .board import Board, Row
-from .listing import Field, fields, sorted_rows
+from .listing import Field, shown, sorted_rows
 
 ALWAYS = ("rank", "ties", "backbone")  # the columns that every block begins with
-ELSEWHERE = ("borda", "mean-rank")  # rankings that agree with the first nearly always: shown when sorted by
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,13 @@ class BoardTable:
         if not rows:
             yield Text("no results yet: `backbench run quick` makes some")
             return
-        known = fields(self.board)
+        known = shown(self.board, self.sort)
         head = [f for f in known if f.key in ALWAYS]
-        rest = [f for f in known if f.key not in ALWAYS and (f.key not in ELSEWHERE or f.key == self.sort)]
+        rest = [f for f in known if f.key not in ALWAYS]
+        widest = [max(rows, key=lambda row: cell_len(f.text(row))) for f in known]  # all that decides what fits
         while rest:
             block = [rest.pop(0)]
-            while rest and self._fits([*head, *block, rest[0]], rows, console, options):
+            while rest and self._fits([*head, *block, rest[0]], widest, console, options):
                 block.append(rest.pop(0))
             yield self._block([*head, *block], rows, options)
             yield ""
@@ -42,7 +43,7 @@ class BoardTable:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
         for f in columns:
             header = Text(f.label.replace("-", "-\n").replace(" ", "\n"))
-            if f.key in ("ties", "backbone"):
+            if f.words:
                 # Only a name may be folded, and only where it would take more than half of the terminal.
                 table.add_column(header, overflow="fold", max_width=max(20, options.max_width // 2))
             else:
@@ -66,13 +67,19 @@ class BoardTable:
         for row in rows:
             if twins := [name for name in self.board.twins(row) if name > row.backbone]:
                 yield Text(f"{row.backbone} and {', '.join(twins)} hold the same weights", style="dim")
-            if how := row.facts.loading:
+            if how := row.loading:
                 yield Text(f"{row.backbone} ran with {', '.join(f'{k} {v}' for k, v in how.items())}", style="dim")
-        notes = "± half a 95 % interval · z over ranked rows, mean per family, then over families"
+        notes = "z over ranked rows, mean per family, then over families"
+        if any(cell.half is not None for row in rows for cell in row.cells.values()):
+            notes = f"± half a 95 % interval · {notes}"
         if any(r.standing and r.standing.ties for r in rows):
             notes += " · rows sharing a tie letter cannot be told apart"
         if unranked := [c.key for c in self.board.columns if not c.ranked]:
             notes += f" · shown, not ranked: {', '.join(unranked)}"
+        if self.board.source:
+            notes += f" · figures as {self.board.source} has them, not run here"
+        if "reported" in (trusts := {row.trust for row in rows}) and len(trusts) > 1:
+            notes += " · unverified: nobody but who ran it has computed the scores"
         if self.board.left_out:
             notes += f" · {len(self.board.left_out)} results left out as not comparable"
         yield Text(notes, style="dim")

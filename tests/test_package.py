@@ -44,7 +44,7 @@ def test_top_level_is_the_one_agreed_on():
 
 def test_extras_are_all_there(project):
     assert set(project["project"]["optional-dependencies"]) == {
-        "openmmlab", "ray", "diffusion", "wandb", "serve", "test",
+        "openmmlab", "ray", "diffusion", "wandb", "adversarial", "serve", "test",
     }  # fmt: skip
 
 
@@ -88,7 +88,8 @@ def test_wheel_holds_the_package_and_nothing_else(wheel):
         ("backbones/mini/weights", "*.safetensors"),
         ("tasks/datasets/cards", "*.yaml"),
         ("benchmarks/suites", "*.yaml"),
-        ("leaderboard/page", "*"),
+        ("leaderboard/page", "**/*"),
+        ("leaderboard/server/swagger", "*"),
     ):
         expected = {p.relative_to(ROOT).as_posix() for p in (ROOT / folder).glob(pattern) if p.is_file()}
         assert expected

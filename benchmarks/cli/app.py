@@ -1,11 +1,29 @@
 """The commands and their options; what each does lives in the module that it calls."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from ...backbones.loading import Precision
+from . import groups
+from .options import (
+    OF_BACKBONES,
+    OF_CSV,
+    Backbones,
+    ChannelsLast,
+    Compile,
+    Data,
+    Database,
+    Device,
+    Fast,
+    Format,
+    Home,
+    HowPrecise,
+    HowStrict,
+    Limit,
+    Settings,
+    SuiteName,
+)
 
 app = typer.Typer(
     name="backbench",
@@ -14,35 +32,6 @@ app = typer.Typer(
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Backbones = Annotated[list[str] | None, typer.Option("--backbone", "-b", help="Name or card; may be repeated.")]
-Data = Annotated[str | None, typer.Option("--dataset", "-d", help="Name or card of a data set.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="KEY=VALUE changes a recipe; in a suite the key is TASK.KEY. May be repeated."),
-]
-Limit = Annotated[int | None, typer.Option(min=1, help="At most so many examples a split.")]
-HowStrict = Annotated[
-    bool | None,
-    typer.Option(
-        "--strict/--lenient",
-        help="Faulty images and annotations stop the run, or are left out and named (else as cards say: strict).",
-    ),
-]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda:N.")]
-HowPrecise = Annotated[Precision, typer.Option(help="Of matrix products.")]
-ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="Images lie channels last in memory.")]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile networks with torch.compile.")]
-Fast = Annotated[
-    bool,
-    typer.Option(
-        "--fast", help="Half precision, channels last and quick decoding, once seen to give the same features."
-    ),
-]
-Home = Annotated[Path | None, typer.Option(help="Where state lives (else $BACKBENCH_HOME or ~/.backbench).")]
-SuiteName = Annotated[str | None, typer.Option("--suite", "-s", help="Name or card of a suite.")]
-OF_BACKBONES: Any = {"rich_help_panel": "Of backbones"}
-Format = Annotated[str, typer.Option("--format", help="How to print it.", metavar="FORMAT")]
 
 
 @app.command()
@@ -63,14 +52,31 @@ def run(
     cache_size: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Most that kept features may take, such as 10GB.")
     ] = None,
+    wandb: Annotated[
+        bool, typer.Option("--wandb", help="Log results to Weights & Biases too ($WANDB_PROJECT, else backbench).")
+    ] = False,
     home: Home = None,
+    database: Database = None,
 ) -> int:
     """Run a suite or a task; finished cells are not run again."""
     from . import running
 
     loading = running.loading_of(fast, precision, channels_last, compile, device)
     return running.run(
-        target, backbone, dataset, set_, seeds, limit, strict, device, loading, dry_run, cache_size, home
+        target,
+        backbone,
+        dataset,
+        set_,
+        seeds,
+        limit,
+        strict,
+        device,
+        loading,
+        dry_run,
+        cache_size,
+        wandb,
+        home,
+        database,
     )
 
 
@@ -124,13 +130,17 @@ def list_(
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="A backbone, task, dataset, suite or result id.")],
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw a result: .png, .svg or .pdf.", dir_okay=False)
+    ] = None,
     format: Format = "table",
     home: Home = None,
+    database: Database = None,
 ) -> None:
     """Show one thing whole."""
     from . import looking
 
-    looking.show(name, format, home)
+    looking.show(name, format, home, database, picture)
 
 
 @app.command()
@@ -148,61 +158,241 @@ def check(
 @app.command()
 def leaderboard(
     suite: SuiteName = None,
+    published: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="A published table that was imported, instead of runs.")
+    ] = None,
     family: Annotated[str | None, typer.Option(help="Only one family of tasks.")] = None,
     sort: Annotated[str | None, typer.Option(help="Sort by this column.")] = None,
-    format: Annotated[str, typer.Option(help="table, json, csv, markdown or html.", metavar="FORMAT")] = "table",
+    format: Annotated[
+        str, typer.Option(help="table, json, csv, markdown, latex, parquet or html.", metavar="FORMAT")
+    ] = "table",
     output: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    show: Annotated[
+        str,
+        typer.Option(
+            metavar="VIEW", help="ranking, pareto, correlations (of tasks), sizes (scores with them) or robustness."
+        ),
+    ] = "ranking",
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Of pareto, overall and parameters if not said; of robustness, clean, then shifted. May be repeated.",
+        ),
+    ] = None,
+    line: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Of robustness: fit the line over such alone. May be repeated."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of robustness: draw the lines: .svg, .png or .pdf.")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="Rank only such: family, method, data, trust, params=..30M, … May be repeated."
+        ),
+    ] = None,
+    same: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Rank only those of the same architecture, data, images, family or method …"),
+    ] = None,
+    as_: Annotated[str | None, typer.Option("--as", metavar="BACKBONE", help="… as this one.")] = None,
     home: Home = None,
+    database: Database = None,
 ) -> None:
     """Rank what was run, with intervals and ties."""
     from . import ranking
 
-    ranking.leaderboard(suite, family, sort, format, output, home)
+    about = {"objectives": objective or (), "where": where or (), "same": same, "like": as_}
+    about |= {"line": line or (), "plot": plot}
+    ranking.leaderboard(suite, published, family, sort, format, output, home, database, show, **about)
+
+
+@app.command()
+def export(
+    backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help="Whose results.")],
+    format: Annotated[
+        str, typer.Option(help="model-index, eval-results or every-eval-ever.", metavar="FORMAT")
+    ] = "model-index",
+    suite: SuiteName = None,
+    output: Annotated[Path | None, typer.Option(metavar="DIRECTORY", help="Write to this folder.")] = None,
+    home: Home = None,
+    database: Database = None,
+) -> None:
+    """A backbone's results as model hubs and collections of evaluations take them."""
+    from . import exporting
+
+    exporting.export(backbone, format, suite, output, home, database)
+
+
+@app.command()
+def schema(
+    kind: Annotated[str, typer.Argument(metavar="result|figure|board|bundle", help="Of what.")] = "result",
+) -> None:
+    """The JSON Schema of what is exchanged."""
+    from . import exporting
+
+    exporting.schema(kind)
+
+
+@app.command("import")
+def import_(
+    format: Annotated[
+        str, typer.Argument(metavar="timm|open-clip|clip-benchmark|csv", help="Whose tables; csv is any.")
+    ],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="The tables, as they were published.")],
+    source: Annotated[str | None, typer.Option(metavar="NAME", help="A short name for where they are from.")] = None,
+    title: Annotated[str | None, typer.Option(help="Its name in words, for people.")] = None,
+    url: Annotated[str | None, typer.Option(help="Its address.")] = None,
+    license: Annotated[str | None, typer.Option(help="Its licence.")] = None,
+    family: Annotated[str | None, typer.Option(help="classification, retrieval, …", **OF_CSV)] = None,
+    task: Annotated[str | None, typer.Option(help="What was done (else the family's name).", **OF_CSV)] = None,
+    metric: Annotated[str | None, typer.Option(help="What the figures are: top1, mrr, …", **OF_CSV)] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="fraction, percent or another (else seen from the figures).", **OF_CSV)
+    ] = None,
+    lower: Annotated[
+        list[str] | None, typer.Option(metavar="DATASET", help="Lower is better there. May be repeated.", **OF_CSV)
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="DATASET", help="This data set alone. May be repeated.", **OF_CSV)
+    ] = None,
+    name_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The backbones (else backbone, model or name).", **OF_CSV)
+    ] = None,
+    dataset_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Of a row a figure: the data sets.", **OF_CSV)
+    ] = None,
+    value_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Of a row a figure: the figures.", **OF_CSV)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read everything, keep nothing.")] = False,
+    output: Format = "table",
+    home: Home = None,
+    database: Database = None,
+) -> None:
+    """Bring in published tables: each source has a board of its own, apart from runs."""
+    from . import importing
+
+    about = {"name": source, "title": title, "url": url, "license": license}
+    layout = {"family": family, "task": task, "metric": metric, "unit": unit}
+    layout |= {"name": name_column, "dataset": dataset_column, "value": value_column}
+    layout |= {"lower": tuple(lower or ()), "only": tuple(only or ())}
+    importing.import_(format, files, about, layout, dry_run, output, home, database)
 
 
 @app.command()
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="A backbone.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another backbone.")],
+    backbones: Annotated[list[str], typer.Argument(metavar="A B [C…]", help="Two backbones or more.")],
     suite: SuiteName = None,
-    format: Format = "table",
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw average ranks and critical difference: .svg, .png or .pdf."),
+    ] = None,
+    errors: Annotated[
+        bool, typer.Option("--errors", help="Whether they fail on the same examples, instead (error consistency).")
+    ] = False,
+    format: Annotated[str, typer.Option(help="table, json, csv or markdown.", metavar="FORMAT")] = "table",
     home: Home = None,
+    database: Database = None,
 ) -> None:
-    """Paired differences of two backbones, with intervals and corrected p-values."""
+    """Paired differences of every two backbones, with intervals and corrected p-values."""
+    if errors:
+        from . import consistency
+
+        return consistency.compare_errors(backbones, suite, format, home, database, plot)
     from . import ranking
 
-    ranking.compare(a, b, suite, format, home)
+    ranking.compare(backbones, suite, format, home, database, plot)
 
 
 @app.command()
 def rerun(
     result_id: Annotated[str, typer.Argument(metavar="RESULT_ID", help="The id (or its beginning) of a result.")],
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="FOLDER|URL|FILE", help="Another's: a page, a bundle, a server, a record."),
+    ] = None,
     device: Device = "auto",
     home: Home = None,
+    database: Database = None,
 ) -> int:
     """Run a result's cell again, here: reproduced or not, and why."""
-    from . import running
+    from . import submitting
 
-    return running.rerun(result_id, device, home)
+    return submitting.rerun(result_id, source, device, home, database)
 
 
 @app.command()
 def submit(
     card: Annotated[str, typer.Argument(metavar="CARD", help="The card of your backbone.")],
     suite: Annotated[str, typer.Option("--suite", "-s", help="Name or card of a suite.")] = "quick",
-    to: Annotated[str | None, typer.Option(metavar="DIRECTORY", help="Where the bundle goes.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="DIR|URL|pr:DIR", help="A directory, a server, or a tree for a pull request."),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Holds the token for a server (else $BACKBENCH_TOKEN).", metavar="FILE")
+    ] = None,
+    with_weights: Annotated[
+        bool,
+        typer.Option("--with-weights", help="Hand in your safetensors too, so that others can rerun."),
+    ] = False,
+    limit: Limit = None,
     device: Device = "auto",
     precision: HowPrecise = "float32",
     channels_last: ChannelsLast = False,
     compile: Compile = False,
     fast: Fast = False,
     home: Home = None,
+    database: Database = None,
 ) -> int:
-    """Check a backbone, run what is missing, and build a bundle to hand in."""
-    from . import running
+    """Check a backbone, run what is missing, and hand in a signed bundle."""
+    from . import running, submitting
 
     loading = running.loading_of(fast, precision, channels_last, compile, device)
-    return running.submit(card, suite, to, device, loading, home)
+    return submitting.submit(card, suite, to, token_file, with_weights, limit, device, loading, home, database)
+
+
+@app.command()
+def verify(
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="BUNDLE", help="A bundle, folder or zip: what a receiver finds in it.")
+    ] = None,
+    rerun: Annotated[bool, typer.Option("--rerun", help="Run the next drawn cell again and mark its result.")] = False,
+    accept: Annotated[bool, typer.Option("--accept", help="Take the bundle in if all of it holds.")] = False,
+    allow_code: Annotated[
+        bool, typer.Option("--allow-code", help="Also run backbones that are code, from your own card of them.")
+    ] = False,
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="Of --rerun: take the cell from this server, and tell it.")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Holds a token that may maintain (else $BACKBENCH_TOKEN).", metavar="FILE")
+    ] = None,
+    format: Format = "table",
+    device: Device = "auto",
+    home: Home = None,
+    database: Database = None,
+) -> int:
+    """Check what was handed in: a bundle, or a cell by running it again."""
+    from . import submitting
+
+    return submitting.verify(bundle, rerun, accept, allow_code, server, token_file, format, device, home, database)
+
+
+@app.command()
+def withdraw(
+    result_id: Annotated[str, typer.Argument(metavar="RESULT_ID", help="The id (or its beginning) of a result.")],
+    reason: Annotated[str, typer.Option(help="Why, in one line; it stays in the history.")],
+    home: Home = None,
+    database: Database = None,
+) -> None:
+    """Take a result off the boards; its history keeps it and why."""
+    from . import submitting
+
+    submitting.withdraw(result_id, reason, home, database)
 
 
 @app.command()
@@ -216,44 +406,22 @@ def doctor(
     looking.doctor(format, home)
 
 
-cache = typer.Typer(help="Features that are kept: list, prune, verify.", no_args_is_help=True)
-app.add_typer(cache, name="cache")
-
-
-@cache.command("list")
-def cache_list(
-    format: Annotated[str, typer.Option(help="table, json, csv or markdown.", metavar="FORMAT")] = "table",
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
+    upload_limit: Annotated[str, typer.Option(metavar="SIZE", help="Most that a bundle may have.")] = "256MB",
+    reads: Annotated[int, typer.Option(min=1, help="Most reads a minute of one address.")] = 3000,
+    changes: Annotated[int, typer.Option(min=1, help="Most requests with a token a minute, of one address.")] = 60,
+    checkers: Annotated[int, typer.Option(min=1, max=8, help="Processes that check submissions.")] = 1,
     home: Home = None,
+    database: Database = None,
 ) -> None:
-    """What is kept, of which backbone, how much, and when it was last used."""
-    from . import caching
+    """Serve the board: the page, a JSON API, and the way in for submissions."""
+    from . import serving
 
-    caching.list_(format, home)
-
-
-@cache.command("prune")
-def cache_prune(
-    to: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Least recently used first, until 10GB are left.")
-    ] = None,
-    older_than: Annotated[
-        str | None, typer.Option(metavar="AGE", help="What was not used for so long: 30d, 12h.")
-    ] = None,
-    backbone: Annotated[str | None, typer.Option("--backbone", "-b", help="Only what is of this backbone.")] = None,
-    home: Home = None,
-) -> None:
-    """Remove kept features, never those in use."""
-    from . import caching
-
-    caching.prune(to, older_than, backbone, home)
+    serving.serve(host, port, upload_limit, reads, changes, checkers, database, home)
 
 
-@cache.command("verify")
-def cache_verify(
-    format: Annotated[str, typer.Option(help="table, json, csv or markdown.", metavar="FORMAT")] = "table",
-    home: Home = None,
-) -> int:
-    """Read every byte that is kept and say what is harmed."""
-    from . import caching
-
-    return caching.verify(format, home)
+app.add_typer(groups.token, name="token")
+app.add_typer(groups.cache, name="cache")

@@ -24,6 +24,11 @@ def size_of(text: str, option: str) -> int:
     return round(_measured(text, option, SIZES, "a size, such as 500MB or 10GB"))
 
 
+def seconds_of(text: str, option: str) -> float:
+    """Seconds that `12h` or `30d` stand for. Raises BadInput."""
+    return _measured(text, option, AGES, "an age, such as 12h or 30d")
+
+
 def list_(format: str, home: Path | None) -> None:
     """`backbench cache list`."""
     rows = [_row(entry, Index.read(entry.place)) for entry in _entries(home)]
@@ -36,7 +41,7 @@ def prune(to: str | None, older_than: str | None, backbone: str | None, home: Pa
     """`backbench cache prune`."""
     if to is None and older_than is None and backbone is None:
         raise BadInput("cache prune: say what may go: --to 10GB, --older-than 30d or --backbone NAME")
-    age = None if older_than is None else _measured(older_than, "--older-than", AGES, "an age, such as 12h or 30d")
+    age = None if older_than is None else seconds_of(older_than, "--older-than")
     before = None if age is None else time.time() - age
     size = None if to is None else size_of(to, "--to")
     sizes = {entry.place: entry.size for entry in _entries(home)}

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from ...tasks.datasets import DatasetCard
 
 
-def show(name: str, format: str, home: Path | None) -> None:
-    """`backbench show`: whatever has that name."""
+def show(name: str, format: str, home: Path | None, database: str | None = None, picture: Path | None = None) -> None:
+    """`backbench show`: whatever has that name; of a result also its picture as a file."""
     from ...backbones.registry import list_backbones
     from ...tasks.datasets.registry import find_dataset, list_datasets
     from ...tasks.registry import list_tasks
@@ -21,6 +21,8 @@ def show(name: str, format: str, home: Path | None) -> None:
 
     pick_format(format, ("table", "json"))
     tasks, datasets = [task.name for task in list_tasks()], {card.name: card for card in list_datasets(home)}
+    if picture:
+        return _draw(name, picture, home_folder(home), database)
     if name in tasks:
         return print_facts(_task_facts(name), format)
     if name in list_suites():
@@ -30,7 +32,7 @@ def show(name: str, format: str, home: Path | None) -> None:
     if name in list_backbones():
         return print_facts(_backbone_facts(name), format)
     if len(name) >= 4 and set(name) <= set("0123456789abcdef"):
-        return _show_result(name, format, home_folder(home))
+        return _show_result(name, format, home_folder(home), database)
     if name.endswith((".yaml", ".yml")) and _reads_as_dataset(Path(name)):
         return _show_dataset(find_dataset(name, home), format)
     if "/" in name or name.endswith((".yaml", ".yml")):
@@ -39,13 +41,20 @@ def show(name: str, format: str, home: Path | None) -> None:
     raise unknown("backbone, task, dataset, suite or result", name, known)
 
 
-def _show_result(id: str, format: str, home: Path) -> None:
-    """All of a result; of one that was trained here the curves as well."""
-    from ...leaderboard import Store
-    from ...tasks.training.curve import read_curves, told
-    from ..home import run_folder
+def _draw(id: str, picture: Path, home: Path, database: str | None) -> None:
+    from ..home import store_of
+    from ..picture import write_picture
 
-    result = Store(home / "leaderboard.db").by_id(id)
+    write_picture(store_of(home, database).by_id(id), home, picture)
+    print(f"picture: {picture}")
+
+
+def _show_result(id: str, format: str, home: Path, database: str | None) -> None:
+    """All of a result; of one that was trained here the curves as well."""
+    from ...tasks.training.curve import read_curves, told
+    from ..home import run_folder, store_of
+
+    result = store_of(home, database).by_id(id)
     curves = read_curves(run_folder(home, result.cell_id))
     facts = result.model_dump(mode="json")
     if format == "json":

@@ -1,4 +1,4 @@
-"""Commands that run cells: run, estimate, rerun, submit."""
+"""Commands that run cells: run, estimate."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 from ...backbones.errors import BadInput
 from ...backbones.loading import PLAIN, Loading, Precision, pick_device
 from .output import console, print_rows
+from .reporting import write_reports
 
 
 def settings_of(pairs: Sequence[str] | None) -> dict[str, Any]:
@@ -57,7 +58,9 @@ def run(
     loading: Loading,
     dry_run: bool,
     cache_size: str | None,
+    wandb: bool,
     home: Path | None,
+    database: str | None,
 ) -> int:
     """`backbench run`: exit code 1 when a cell failed."""
     from ..home import home_folder
@@ -71,19 +74,25 @@ def run(
     folder = home_folder(home)
     with console(stderr=True).status("planning"):
         found = find_backbones(backbones or suite.backbones)
-        cells = plan(suite, found, folder, seeds=seeds, limit=limit, strict=strict, loading=loading)
+        how = {"seeds": seeds, "limit": limit, "strict": strict, "loading": loading, "device": device}
+        cells = plan(suite, found, folder, **how)
     if dry_run:
-        _show_plan(cells, folder)
+        _show_plan(cells, folder, database)
         return 0
-    report = run_cells(suite, cells, Job(folder, pick_device(device), largest), workers=0, watch=True)
-    return _tell(report, folder) if is_first() else int(not report.ok)
+    job = Job(folder, pick_device(device), largest, database)
+    report = run_cells(suite, cells, job, workers=0, watch=True, wandb=wandb)
+    if not is_first():
+        return int(not report.ok)
+    code = tell(report, job)
+    if suite.report:
+        write_reports(report, job)
+    return code
 
 
-def _show_plan(cells: Sequence[Any], home: Path) -> None:
-    from ...leaderboard import Store
-    from ..home import run_folder
+def _show_plan(cells: Sequence[Any], home: Path, database: str | None) -> None:
+    from ..home import run_folder, store_of
 
-    done = Store(home / "leaderboard.db").cells()
+    done = store_of(home, database).cells()
     rows = []
     for cell in cells:
         skipped = (run_folder(home, cell.id) / "not-applicable").exists()
@@ -102,7 +111,7 @@ def _show_plan(cells: Sequence[Any], home: Path) -> None:
     print(f"{len(rows)} cells, {sum(r['state'] == 'to run' for r in rows)} to run; nothing was run (--dry-run)")
 
 
-def _tell(report: Any, home: Path) -> int:
+def tell(report: Any, job: Any) -> int:
     """The end of a run: scores, what failed and why, where to look next."""
     from ..board import leaderboard
 
@@ -112,7 +121,7 @@ def _tell(report: Any, home: Path) -> int:
     if len(report.suite.entries) == 1:
         _show_scores(report)
     elif report.results:
-        leaderboard(report.suite, home=home).print(screen)
+        leaderboard(report.suite, home=job.home, database=job.database).print(screen)
     by_task: dict[str, list[str]] = {}
     for cell in report.cells:
         if cell.id in report.not_applicable:
@@ -124,11 +133,17 @@ def _tell(report: Any, home: Path) -> int:
         console(stderr=True).print(f"failed: {labels[cell]}: {reason}", style="red", markup=False, soft_wrap=True)
     took = f"{report.seconds:.0f} s" if report.seconds < 120 else f"{report.seconds / 60:.1f} min"
     done_before = f", {len(report.skipped)} done before" if report.skipped else ""
-    print(f"{len(report.cells)} cells: {fresh} run in {took}{done_before}, {len(report.failed)} failed. State: {home}")
+    print(
+        f"{len(report.cells)} cells: {fresh} run in {took}{done_before}, {len(report.failed)} failed. State: {job.home}"
+    )
+    if report.tracked:
+        console(stderr=True).print(report.tracked, style="dim", markup=False, soft_wrap=True)
     return 0 if report.ok else 1
 
 
 def _show_scores(report: Any) -> None:
+    from ...leaderboard.listing import number
+
     rows = []
     for cell in report.cells:
         result = report.results.get(cell.id)
@@ -137,8 +152,11 @@ def _show_scores(report: Any) -> None:
         row = {"backbone": cell.card.name, "seed": cell.seed}
         for name, score in result.scores.items():
             if ":" not in name:  # those of single labels are in the record
-                row[f"{name} {score.unit}"] = f"{score.value:.1f} [{score.low:.1f}, {score.high:.1f}]"
+                value, low, high = (number(v, score.unit) for v in (score.value, score.low, score.high))
+                row[f"{name} {score.unit}"] = f"{value} [{low}, {high}]"
         rows.append(row | {"result": result.id})
+    keys = dict.fromkeys(key for row in rows for key in row if key != "result")  # some have scores that others have not
+    rows = [{key: row.get(key, "") for key in (*keys, "result")} for row in rows]
     if rows:
         print_rows(rows, "table", title=f"{report.suite.entries[0].task} on {report.cells[0].dataset.name}")
 
@@ -165,77 +183,18 @@ def estimate(
     suite = resolve(target, dataset, settings_of(pairs))
     folder = home_folder(home)
     found = find_backbones(backbones or suite.backbones)
-    cells = plan(suite, found, folder, limit=limit, strict=strict, loading=loading)
+    cells = plan(suite, found, folder, limit=limit, strict=strict, loading=loading, device=device)
     with console(stderr=True).status("probing with 16 images a split"):
         rows = estimate_cells(cells, folder, pick_device(device))
     print_rows(rows, format)
     if format == "table":
-        _totals(rows)
+        totals(rows)
 
 
-def _totals(rows: Sequence[dict[str, Any]]) -> None:
+def totals(rows: Sequence[dict[str, Any]]) -> None:
+    """What an estimate comes to, in a line."""
     seconds, disk = (sum(row[key] for row in rows) for key in ("seconds", "disk_mb"))
     memory = max((row["memory_mb"] for row in rows), default=0)
     print(
         f"in all about {seconds / 60:.1f} min one after another, {disk:,.0f} MB disk, {memory:,.0f} MB memory a worker"
     )
-
-
-def rerun(result_id: str, device: str, home: Path | None) -> int:
-    """`backbench rerun`: exit code 1 when the result is not reproduced."""
-    from ..home import home_folder
-    from ..rerun import rerun_result
-
-    folder = home_folder(home)
-    with console(stderr=True).status("running the cell again"):
-        verdict = rerun_result(result_id, folder, pick_device(device))
-    if verdict.rows:
-        print_rows(verdict.rows, "table")
-    print(f"{verdict.result}: {verdict.text}")
-    return 0 if verdict.reproduced else 1
-
-
-def submit(card: str, suite: str, to: str | None, device: str, loading: Loading, home: Path | None) -> int:
-    """`backbench submit`: check, estimate, run, bundle."""
-    from ...backbones.check import check
-    from ..board import leaderboard
-    from ..estimate import estimate_cells
-    from ..home import home_folder
-    from ..plan import find_backbones, plan, resolve
-    from ..runner import Job, run_cells
-    from ..submit import bundle, destination
-
-    folder = home_folder(home)
-    chosen = resolve(suite)
-    [found] = find_backbones([card])
-    target = destination(to, folder, found.name)
-    screen = console()
-    points = check(found)
-    for point in points:
-        if not point.passed:
-            screen.print(f"FAIL  {point.name}: {point.detail}", style="red", markup=False)
-    if failed := sum(not point.passed for point in points):
-        print(f"{found.name}: {failed} of {len(points)} points of conformance failed; nothing was run")
-        return 1
-    facts = sum(point.state == "n/a" for point in points)
-    print(f"{found.name}: {len(points) - facts} points of conformance passed, {facts} not applicable")
-    cells = plan(chosen, [found], folder, loading=loading)
-    job = Job(folder, pick_device(device))
-    rows = estimate_cells([c for c in cells if not _done(c, folder)], folder, job.device)
-    if rows:
-        _totals(rows)
-    report = run_cells(chosen, cells, job, workers=0, watch=True)
-    code = _tell(report, folder)
-    if code == 0:
-        path = bundle(found, chosen, report, job.home, target)
-        board = leaderboard(chosen, home=folder)
-        place = board.place(found.name)
-        print(f"{place or f'{found.name}: no rank yet; others to rank against: backbench run {chosen.name}'}")
-        print(f"bundle: {path} ({len(report.results)} results of suite {chosen.name}, each scored again from its file)")
-    return code
-
-
-def _done(cell: Any, home: Path) -> bool:
-    from ...leaderboard import Store
-
-    return Store(home / "leaderboard.db").by_cell(cell.id) is not None

@@ -80,7 +80,7 @@ MISTAKES = {
     "option": (["run", "quick", "--backbones", "x"], "--backbones"),
     "command": (["rnu", "quick"], "rnu"),
     "no board yet": (["leaderboard"], "backbench run"),
-    "bundle to a server": (["submit", "mini/cnn-random", "--to", "https://example.org"], "directory"),
+    "bundle to a server": (["submit", "mini/cnn-random", "--to", "https://example.org"], "token"),
 }
 
 

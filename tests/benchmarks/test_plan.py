@@ -114,5 +114,5 @@ def test_a_packaged_suite_asks_for_what_there_is(name):
         assert task.needs.data in card.kind
         plain = {split for split in task.needs.splits if "*" not in split}
         assert card.source == "digit-scenes" or plain <= card.splits.keys()
-        asked.append((entry.task, entry.dataset, settings_of(task.recipe(entry.recipe))))
+        asked.append((entry.task, entry.dataset, entry.pairs, settings_of(task.recipe(entry.recipe))))
     assert not [one for i, one in enumerate(asked) if one in asked[:i]]

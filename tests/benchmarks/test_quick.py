@@ -86,11 +86,18 @@ def test_every_format_of_the_board(quick, cli, tmp_path):
     table = cli("leaderboard", "--suite", "quick", "--home", quick).out
     assert "mini/cnn-supervised" in table
     assert json.loads(cli("leaderboard", "--suite", "quick", "--format", "json", "--home", quick).out)
-    for format in ("csv", "markdown", "html"):
+    for format in ("csv", "markdown"):
         path = tmp_path / f"board.{format}"
         ended = cli("leaderboard", "--suite", "quick", "--format", format, "--output", path, "--home", quick)
         assert ended.code == 0, ended.err
         assert "mini/vit-masked" in path.read_text()
+    ended = cli("leaderboard", "--format", "html", "--output", tmp_path / "page", "--home", quick)
+    assert ended.code == 0, ended.err
+    assert ended.out.strip() == f"leaderboard: {tmp_path / 'page' / 'index.html'}"
+    assert "mini/vit-masked" in (tmp_path / "page" / "boards" / "0.js").read_text()
+    ended = cli("leaderboard", "--format", "html", "--output", tmp_path / "board.html", "--home", quick)
+    assert ended.code == 2
+    assert "name a folder" in ended.err
 
 
 def test_compare_finds_the_trained_one_better(quick, cli):

@@ -1,12 +1,13 @@
 """Invented results: six backbones over nine tasks, with scores that mean nothing beyond these tests."""
 
-import shutil
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import numpy as np
 import pytest
 from backbench.leaderboard import Board, Result, headline_columns
+from backbench.leaderboard.published import Figure, published_columns
+from backbench.leaderboard.snapshot import Snapshot
 
 TASKS = {  # name → family, headline metric, rough level, half-width of the interval
     "linear-probe": ("classification", "top1", 62.0, 1.6),
@@ -108,17 +109,28 @@ def board(gauntlet):
     return Board.of(gauntlet, headline_columns(gauntlet, unranked=["zero-shot"]), "quick")
 
 
-@pytest.fixture(scope="session")
-def chromium():
-    """A browser that opens files and reaches nothing else."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not path:
-        pytest.skip("no chromium here: apt-get install chromium")
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-quic", *quiet]
+@pytest.fixture
+def figures():
+    """Those of a published table of twelve networks on three data sets, without intervals; one is missing."""
+    source = {"name": "a-table", "title": "A published table", "files": {"table.csv": "0" * 64}}
+    rng = np.random.default_rng(3)
+    return [
+        Figure(
+            backbone={"name": f"timm/net{i}.tag", "card": {"model": f"net{i}"}, "parameters": 10**6 * (i + 1)},
+            source=source,
+            file="table.csv",
+            **{"task": "classification", "family": "classification", "dataset": dataset, "metric": "top1"},
+            **{"unit": "%", "higher_is_better": True, "range_low": 0.0, "range_high": 100.0},
+            value=float(rng.uniform(20, 90)),
         )
-        yield browser
-        browser.close()
+        for i in range(12)
+        for dataset in ("imagenet-1k", "imagenet-v2", "sketch")
+        if (i, dataset) != (11, "sketch")
+    ]
+
+
+@pytest.fixture
+def published(figures):
+    """The board of those figures."""
+    found = Snapshot.of([], figures)
+    return Board.of(found, published_columns(found, "a-table"), "A published table", source="a-table")

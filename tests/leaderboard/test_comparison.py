@@ -7,12 +7,13 @@ import pytest
 import torch
 from backbench.backbones import BadInput
 from backbench.backbones.card import file_digest
-from backbench.leaderboard import Result, compare, comparison
-from backbench.tasks import Dataset, Split, write_predictions
+from backbench.leaderboard import Result, compare, compare_all, comparison
+from backbench.tasks import Dataset, Split, read_predictions, write_predictions
 from backbench.tasks.classification.accuracy import ranked
 from backbench.tasks.measure import Measure
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=7)
 
@@ -48,8 +49,20 @@ def test_mcnemar_agrees_with_statsmodels(pairs):
 def test_bootstrap_p_counts_both_tails_and_is_never_zero(drawn):
     below, above = sum(d <= 0 for d in drawn), sum(d >= 0 for d in drawn)
     expected = min(1, 2 * min((below + 1) / (len(drawn) + 1), (above + 1) / (len(drawn) + 1)))
+    if not min(below, above) and len(set(drawn)) > 1:
+        expected = min(expected, 2 * norm.sf(abs(np.mean(drawn)) / np.std(drawn)))
     assert comparison.bootstrap_p(np.array(drawn)) == pytest.approx(expected)
     assert expected > 0
+
+
+def test_bootstrap_p_beyond_what_can_be_counted():
+    """Of so many comparisons that 2 / (B + 1) for each would leave nothing: still told apart, and never surer."""
+    drawn = np.random.default_rng(0).normal(8, 1, 200)
+    assert comparison.bootstrap_p(drawn) == pytest.approx(2 * norm.sf(8), abs=1e-10)
+    assert max(comparison.holm([comparison.bootstrap_p(drawn)] * 60)) < 0.001
+    assert comparison.bootstrap_p(drawn * 1000) == comparison.bootstrap_p(drawn)
+    assert comparison.bootstrap_p(1 + drawn * 1e-9) == 1e-12
+    assert comparison.bootstrap_p(np.ones(200)) == 2 / 201  # nothing is known of the spread
 
 
 def accuracy(correct, replicates=400, **facts):
@@ -82,7 +95,7 @@ def test_a_real_difference_is_found(result, measure_of, examples):
     assert d.difference == pytest.approx(8) == d.a - d.b
     assert 0 < d.low < 8 < d.high
     assert d.better == "a"
-    assert d.p == d.p_holm == pytest.approx(2 / 401)
+    assert d.p == d.p_holm < 1e-6
     back = compare([result("mini/b")], [result("mini/a")], measure_of)[0]
     assert (back.difference, back.low, back.high) == pytest.approx((-d.difference, -d.high, -d.low))
     assert back.better == "b"
@@ -171,6 +184,32 @@ def test_only_shared_tasks_are_compared_and_corrected_together(result, measure_o
     assert [d.p_holm for d in found] == comparison.holm([d.p for d in found])
 
 
+def test_several_are_compared_in_pairs_and_corrected_together(result, measure_of):
+    tasks = ["linear-probe", "knn"]
+    scores = result("mini/a").model_dump()["scores"]
+    sides = [[result(f"mini/{n}", t, scores=scores) for t in tasks] for n in ("a", "b", "c", "same")]
+    measured = []
+    found = compare_all(sides, lambda r: measured.append(r.id) or measure_of(r))
+    assert sorted(measured) == sorted(r.id for side in sides for r in side)  # each once, however many pairs it is in
+    pairs = [("a", "b"), ("a", "c"), ("a", "same"), ("b", "c"), ("b", "same"), ("c", "same")]
+    assert [(d.backbone_a, d.backbone_b) for d in found] == [
+        (f"mini/{a}", f"mini/{b}") for a, b in pairs for _ in tasks
+    ]
+    assert {d.task for d in found[:2]} == {d.task for d in found[-2:]} == set(tasks)
+    assert [d.p_holm for d in found] == comparison.holm([d.p for d in found])
+    alone = compare(sides[0], sides[1], measure_of)
+    assert [(d.difference, d.low, d.high, d.p) for d in found[:2]] == [
+        (d.difference, d.low, d.high, d.p) for d in alone
+    ]
+    assert found[0].p_holm > alone[0].p_holm  # the same test is one of twelve now
+
+
+def test_a_pair_without_a_common_task_is_named(result, measure_of):
+    sides = [[result("mini/a", "knn")], [result("mini/b", "knn")], [result("mini/c", "retrieval")]]
+    with pytest.raises(BadInput, match="mini/a and mini/c have no task in common"):
+        compare_all(sides, measure_of)
+
+
 def test_training_seeds_add_their_own_spread(result, examples):
     def measure_of(r):
         correct = examples[r.backbone.name].copy()
@@ -229,6 +268,16 @@ def test_stored_predictions_are_measured_again(stored, tmp_path):
     assert (d.a, d.b, d.difference) == (100, 50, 50)
 
 
+def test_predictions_that_were_handed_in_are_found_by_their_digest(stored, tmp_path):
+    data, (a, b) = stored
+    for r in (a, b):
+        kept = tmp_path / "predictions" / f"{r.predictions.sha256}.parquet"
+        kept.parent.mkdir(exist_ok=True)
+        (tmp_path / r.predictions.path).rename(kept)
+    (d,) = compare([a], [b], comparison.stored_measure(tmp_path, lambda _: data))
+    assert d.difference == 50
+
+
 def test_stored_predictions_are_checked(stored, tmp_path):
     data, (a, b) = stored
     other = Dataset("toy", "classification", ("a", "b"), {"test": lambda: Split([None] * 4, np.zeros(4), "0" * 64)})
@@ -241,6 +290,12 @@ def test_stored_predictions_are_checked(stored, tmp_path):
     with pytest.raises(BadInput, match="no dataset 'toy'"):
         comparison.stored_measure(tmp_path)(a)
     measure_of = comparison.stored_measure(tmp_path, lambda _: data)
+    path = tmp_path / b.predictions.path
+    columns = read_predictions(path)
+    write_predictions({name: column for name, column in columns.items() if name != "classes"}, path)
+    older = b.model_copy(update={"predictions": b.predictions.model_copy(update={"sha256": file_digest(path)})})
+    with pytest.raises(BadInput, match=f"holds no classes, it is of another version; run `backbench rerun {b.id}`"):
+        measure_of(older)
     (tmp_path / a.predictions.path).write_text("others")
     with pytest.raises(BadInput, match=f"not the predictions that result {a.id} was made from; run `backbench rerun"):
         measure_of(a)

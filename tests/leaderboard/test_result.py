@@ -2,15 +2,18 @@
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from backbench.backbones import BadInput
-from backbench.leaderboard import Result
+from backbench.leaderboard import Result, Store
+from backbench.leaderboard.portable import DEEPEST, LARGEST_WHOLE, portable
 from hypothesis import given
 from hypothesis import strategies as st
 
+whole = st.integers(-LARGEST_WHOLE, LARGEST_WHOLE)
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
+    st.none() | st.booleans() | whole | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
@@ -55,7 +58,11 @@ def changed(record: dict, path: str, value) -> dict:
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        ("schema_version", 2, "schema_version"),
+        ("schema_version", 0, "schema_version"),
+        ("schema_version", True, "schema_version"),
+        ("schema_version", "2", "schema_version"),
+        ("schema_version", 1, "was changed"),
+        ("schema_version", 3, "made by a newer backbench (schema 3, this one reads up to 2); upgrade"),
         ("surprise", 1, "unknown key"),
         ("seed", "0", "seed"),
         ("seed", True, "seed"),
@@ -69,6 +76,22 @@ def changed(record: dict, path: str, value) -> dict:
         ("scores.top1.low", -3.0, "leaves the metric's range"),
         ("scores.top1.range_high", 0.0, "is empty"),
         ("scores.top1.higher_is_better", 1, "higher_is_better"),
+        ("scores.top1.range_high", 200.0, "percent lies within 0..100"),
+        ("scores.loss.unit", "x" * 41, "scores.loss.unit"),
+        ("backbone.name", "a" * 201, "backbone.name"),
+        ("backbone.name", "two\nlines", "backbone.name: holds a character that cannot be printed, U+000A"),
+        ("backbone.name", "\u202etxt.exe", "U+202E"),
+        ("backbone.name", "\ud800", "backbone.name"),
+        ("backbone.parameters", 2**53, "backbone.parameters"),
+        ("backbone.macs", -1, "backbone.macs"),
+        ("seed", 10**400, "seed"),
+        ("code_version", "", "code_version"),
+        ("environment.torch", "x" * 1001, "environment.torch"),
+        ("dataset.fingerprints.test", "x" * 201, "dataset.fingerprints.test"),
+        ("recipe.epochs", 2**53, "recipe: epochs: a whole number beyond 2**53"),
+        ("chosen.text", "x" * 10_001, "chosen: text: a text of 10,001 characters"),
+        ("backbone.card.many", [0] * 10_001, "backbone.card: holds more than 10,000 values"),
+        ("backbone.transform.half", "\ud800", "backbone.transform: half: half a character"),
         ("cost.seconds", -1.0, "cost.seconds"),
         ("predictions.path", "../../etc/passwd", "inside the home folder"),
         ("predictions.path", "/etc/passwd", "inside the home folder"),
@@ -90,7 +113,11 @@ def test_what_is_wrong_is_said_in_one_line(result, path, value, said):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "[" * 100_000, '{"seed": NaN}', '{"seed": Infinity}', b"\xff\xfe{", "{}"]
+    "text",
+    [
+        *("", "{", "[]", "null", "[" * 100_000, '{"seed": NaN}', '{"seed": Infinity}', b"\xff\xfe{", "{}"),
+        *('{"seed": 0, "seed": 0}', '{"seed": ' + "9" * 5000 + "}", " " * (5 << 20), "[" * 900 + "]" * 900),
+    ],
 )
 def test_what_is_no_record_is_refused(text):
     with pytest.raises(BadInput) as error:
@@ -99,11 +126,79 @@ def test_what_is_no_record_is_refused(text):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_no_nan_anywhere(content, bad):
+@pytest.mark.parametrize("field", ["recipe", "chosen"])
+def test_no_nan_anywhere(content, field, bad):
     with pytest.raises(BadInput, match="value"):
         Result.of(**content(value=bad))
-    with pytest.raises(BadInput, match="recipe"):
-        Result.of(**content(recipe={"deep": [{"down": bad}]}))
+    with pytest.raises(BadInput, match=rf"{field}: deep\[0\].down: (nan|inf) is not a number"):
+        Result.of(**content(**{field: {"deep": [{"down": bad}]}}))
+    with pytest.raises(BadInput, match=r"backbone\.card: deep: (nan|inf) is not a number"):
+        Result.of(**content(backbone=content()["backbone"] | {"card": {"deep": bad}}))
+
+
+def test_a_number_that_overflows_is_no_number(result):
+    text = result().to_json().replace('"epochs":10', '"epochs":1e999')
+    with pytest.raises(BadInput, match="recipe: epochs: inf is not a number"):
+        Result.from_json(text)
+
+
+@pytest.mark.parametrize("depth", [DEEPEST + 1, 400, 900])
+def test_what_is_nested_too_deep_is_refused_in_one_line(result, depth):
+    text = result().to_json().replace('"epochs":10', '"epochs":' + "[" * depth + "]" * depth)
+    with pytest.raises(BadInput, match=f"recipe: epochs.*: nested deeper than {DEEPEST}$"):
+        Result.from_json(text)
+
+
+@given(value=st.dictionaries(st.text(max_size=5), plain, max_size=4))
+def test_what_is_portable_stays_as_it_is(value):
+    assert portable(value) is value
+    assert json.loads(json.dumps(value, ensure_ascii=False).encode()) == value
+
+
+RECORDS = sorted((Path(__file__).parent / "records").glob("version-1-*.json"))
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_a_record_of_version_1_is_read_as_it_was_written(path, tmp_path):
+    text = path.read_text(encoding="utf-8")
+    old = Result.from_json(text)  # its id checks: nothing that version 2 brought counts in its digest
+    assert old.schema_version == 1
+    assert old.backbone.macs is None
+    assert json.loads(old.to_json()) == json.loads(text)
+    store = Store(tmp_path / "leaderboard.db")
+    store.add(old)
+    assert store.by_id(old.id) == old
+
+
+def test_there_are_records_of_version_1_of_two_tasks_and_two_ways_of_loading():
+    old = [Result.from_json(path.read_text(encoding="utf-8")) for path in RECORDS]
+    assert len({r.task.name for r in old}) == 2
+    assert [bool(r.backbone.loading) for r in old] == [False, True]
+
+
+def test_new_records_are_of_version_2_and_say_only_what_is_known(content):
+    facts = content()["backbone"]
+    without, known = (Result.of(**content(backbone=facts | more)) for more in ({}, {"macs": 12_177_408}))
+    assert without.schema_version == known.schema_version == 2
+    assert "macs" not in json.loads(without.to_json())["backbone"]
+    assert Result.of(**content(backbone=facts | {"macs": None})).id == without.id != known.id
+    assert Result.from_json(known.to_json()) == known
+    with pytest.raises(BadInput, match=r"schema_version 1 has no backbone\.macs"):
+        Result.of(**content(backbone=facts | {"macs": 1}), schema_version=1)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "good"),
+    [(0.0, 100.0, True), (-100.0, 100.0, True), (0.0, 50.0, True), (0.0, 1.0, False), (-1.0, 1.0, False)],
+)
+def test_a_share_is_no_percentage(content, low, high, good):
+    scores = content()["scores"]
+    scores["top1"] |= {"value": high, "low": high, "high": high, "range_low": low, "range_high": high}
+    if good:
+        assert Result.of(**content(scores=scores)).headline.unit == "%"
+        return
+    with pytest.raises(BadInput, match=r"scores\.top1: .* is the range of a share; in percent it is 0\.\.100"):
+        Result.of(**content(scores=scores))
 
 
 def test_rounding_does_not_cost_a_perfect_score(content):

@@ -1,13 +1,11 @@
-"""The board as text: every width, every order, every format."""
+"""The board in a terminal: every width, every order."""
 
-import csv
-import json
 from io import StringIO
 
 import pytest
 from backbench.backbones import BadInput
-from backbench.leaderboard import Board, as_csv, as_json, as_markdown, as_table, headline_columns
-from backbench.leaderboard.listing import count, fields, sorted_rows
+from backbench.leaderboard import Board, as_table, headline_columns
+from backbench.leaderboard.listing import count, fields, shown, sorted_rows
 from rich.console import Console
 
 
@@ -76,37 +74,36 @@ def test_a_family_keeps_its_columns(board):
         as_table(board, family="segments")
 
 
-def test_json_has_all_and_stable_keys(board, gauntlet):
-    data = json.loads(as_json(board))
-    assert list(data) == ["schema_version", "title", "columns", "rows", "left_out"]
-    assert [r["backbone"] for r in data["rows"]] == [r.backbone for r in board.rows]
-    ids = {id for row in data["rows"] for score in row["scores"].values() for id in score["results"]}
-    assert ids == {r.id for r in gauntlet}
-    assert [r["backbone"] for r in json.loads(as_json(board, sort="backbone"))["rows"]] == sorted(
-        r.backbone for r in board.rows
-    )
+def test_what_crowds_is_shown_when_sorted_by(board):
+    assert "win" not in printed(board, 300)
+    lines = printed(board, 300, sort="win-rate").splitlines()
+    assert "win" in lines[0]
+    rates = [row.standing.win_rate for row in sorted_rows(board, "win-rate")]
+    assert rates == sorted(rates, reverse=True)
+    assert [f.key for f in shown(board, "win-rate")][-1] == "win-rate"
 
 
-def test_csv_reads_back(board):
-    rows = list(csv.DictReader(StringIO(as_csv(board))))
-    assert [r["backbone"] for r in rows] == [r.backbone for r in board.rows]
-    for text, row in zip(rows, board.rows, strict=True):
-        assert int(text["rank"]) == row.standing.rank
-        assert float(text["overall"]) == row.standing.overall
-        for key in ("linear-probe", "retrieval"):
-            cell = row.cells[key]
-            assert [float(text[k]) for k in (f"{key}_low", key, f"{key}_high")] == [cell.low, cell.value, cell.high]
-    assert rows[0]["zero-shot"] == ""
-    assert as_csv(Board.of([], board.columns)) == "rank,backbone\n"
+def test_trust_is_shown_where_rows_differ_in_it(gauntlet):
+    columns = headline_columns(gauntlet)
+    assert "trust" not in printed(Board.of(gauntlet, columns), 300)
+    mixed = [r.model_copy(update={"trust": "reproduced"}) if "vit" in r.backbone.name else r for r in gauntlet]
+    text = printed(Board.of(mixed, columns), 300)
+    assert "reproduced" in text
+    assert "unverified" in text
+    assert "reported" not in text
 
 
-def test_markdown_is_a_table_whatever_the_names(board, result):
-    lines = as_markdown(board).splitlines()
-    assert len({line.count(" | ") for line in (lines[0], *lines[2:])}) == 1
-    assert "**1**" in lines[2]
-    odd = [result("a|b*c*<script>&amp;\n_d_")]
-    line = as_markdown(Board.of(odd, headline_columns(odd))).splitlines()[2]
-    assert r"a\|b\*c\*\<script\>&amp;amp; \_d\_" in line
+def test_figures_without_intervals_are_shown_without(published):
+    text = printed(published, 120)
+    assert "±" not in text
+    assert "95" not in text.splitlines()[0]
+    assert "figures as a-table has them, not run here" in " ".join(text.split())
+    assert all(row.standing.rank_low is None for row in published.rows if row.standing)
+    first = published.rows[0]
+    assert f"{first.cells['imagenet-v2'].value:.1f}" in text
+    for field in fields(published):
+        assert sorted_rows(published, field.key)
+        assert all(isinstance(field.text(row), str) for row in published.rows)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +116,8 @@ def test_markdown_is_a_table_whatever_the_names(board, result):
         (999_700, "1 M"),
         (25_557_032, "25.6 M"),
         (1_010_000_000, "1.01 G"),
+        (1_230_000_000_000, "1.23 T"),
+        (None, "–"),
     ],
 )
 def test_counts_for_people(n, text):

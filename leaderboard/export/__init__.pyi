@@ -1,0 +1,10 @@
+from .csv import as_csv as as_csv
+from .data import BoardData as BoardData
+from .data import as_data as as_data
+from .data import as_json as as_json
+from .eval_results import as_eval_results as as_eval_results
+from .every_eval_ever import as_every_eval_ever as as_every_eval_ever
+from .latex import as_latex as as_latex
+from .markdown import as_markdown as as_markdown
+from .model_index import as_model_index as as_model_index
+from .parquet import as_parquet as as_parquet

@@ -1,0 +1,1 @@
+"""Published tables: read from files, kept as figures of their source."""
