@@ -161,6 +161,7 @@ def test_a_fault_of_wandb_changes_nothing(finished):
     assert said.startswith("warning: wandb: not logged (RuntimeError: no such luck)")
 
 
+@pytest.mark.slow
 def test_the_same_command_tries_again_and_logs_once(finished, cell, cli, home):
     again = cli(*finished[0])
     assert again.code == 0
@@ -224,6 +225,7 @@ def test_nothing_of_the_machine_or_the_person_is_told(cell, home, server, monkey
     assert all(not given.get(key) for given in server.queries["UpsertBucket"] for key in ("host", "repo", "commit"))
 
 
+@pytest.mark.slow
 def test_another_suite_or_project_is_another_run(cell, home, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     for suite, project in (("quick", "a"), ("frozen", "a"), ("quick", "b")):
@@ -251,6 +253,7 @@ def test_a_process_that_dies_is_one_line(cell, home, tmp_path, monkeypatch, faul
     assert said == f"warning: wandb: not logged ({reason}); results are safe, the same command tries again"
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_holds_up_nothing(cell, home, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     said = track([cell], "quick", home)

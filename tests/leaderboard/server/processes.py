@@ -1,10 +1,12 @@
 """Servers of stubs in processes of their own."""
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -48,3 +50,9 @@ def until(holds, seconds: float = 60):
     while not holds():
         assert time.monotonic() < end, "it never came to hold"
         time.sleep(0.1)
+
+
+def in_a_loop(coroutine):
+    """What a coroutine gives, in a loop of a thread of its own: a browser's loop may be running in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()

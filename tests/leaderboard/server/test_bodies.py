@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from backbench.leaderboard.server.bodies import Body, Shelf
+from processes import in_a_loop
 
 
 def body(text: str) -> Body:
@@ -30,7 +31,7 @@ def test_the_least_recently_used_goes_first():
         await shelf.get(("b",), lambda: noted("b" * 10))
         return again
 
-    assert asyncio.run(run()) == ["a" * 10, "b" * 10, "c" * 10, "d" * 10, "b" * 10]
+    assert in_a_loop(run()) == ["a" * 10, "b" * 10, "c" * 10, "d" * 10, "b" * 10]
 
 
 def test_what_fails_is_told_to_all_and_tried_again():
@@ -47,7 +48,7 @@ def test_what_fails_is_told_to_all_and_tried_again():
         assert len(tries) == 1
         return await shelf.get(("k",), lambda: made("now"))
 
-    assert asyncio.run(run()).raw == b"now"
+    assert in_a_loop(run()).raw == b"now"
 
 
 def test_who_goes_away_does_not_take_it_from_the_others():
@@ -66,7 +67,7 @@ def test_who_goes_away_does_not_take_it_from_the_others():
             await first
         return await second
 
-    assert asyncio.run(run()).raw == b"there"
+    assert in_a_loop(run()).raw == b"there"
 
 
 def test_the_answer_before_is_given_until_there_is_a_new_one_and_then_forgotten():
@@ -82,7 +83,7 @@ def test_the_answer_before_is_given_until_there_is_a_new_one_and_then_forgotten(
         given.append(await later.get(("unasked",), lambda: made("made anew")))
         return [one.raw for one in given]
 
-    assert asyncio.run(run()) == [b"old", b"new", b"made anew"]
+    assert in_a_loop(run()) == [b"old", b"new", b"made anew"]
 
 
 def test_an_answer_that_cannot_be_made_any_more_is_not_given_for_ever():
@@ -99,4 +100,4 @@ def test_an_answer_that_cannot_be_made_any_more_is_not_given_for_ever():
         with pytest.raises(ValueError, match="gone"):
             await now.get(("k",), failing)
 
-    asyncio.run(run())
+    in_a_loop(run())

@@ -11,7 +11,7 @@ import pytest
 from backbench.leaderboard import Store
 from backbench.leaderboard.server.ledger import Ledger
 from backbench.leaderboard.server.tokens import create_token
-from processes import started, until
+from processes import in_a_loop, started, until
 from test_submitting import bundle_of
 
 READERS, SUBMITTERS = 64, 8
@@ -66,7 +66,7 @@ def served(home, database: str, invented, rows: int, reads: int, each: int) -> N
     with started(home, database) as server:
         until(lambda: httpx.get(f"{server.url}/health").json()["page"] is not None)
         begin = time.perf_counter()
-        seen = asyncio.run(crowd(server.url, headers, bundles, reads))
+        seen = in_a_loop(crowd(server.url, headers, bundles, reads))
         took = time.perf_counter() - begin
         for kind, answers in seen.items():
             seconds = sorted(1000 * s for _, s in answers)

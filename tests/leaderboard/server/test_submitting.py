@@ -14,7 +14,7 @@ from backbench.leaderboard.server.ledger import Ledger
 from backbench.leaderboard.server.limits import Limits
 from backbench.leaderboard.server.problems import Refused
 from backbench.leaderboard.server.tokens import create_token
-from processes import started, until
+from processes import in_a_loop, started, until
 from starlette.requests import ClientDisconnect
 from stubs import House
 
@@ -114,7 +114,7 @@ class Inlet:
             finally:
                 await self.intake.stop()
 
-        return asyncio.run(asyncio.wait_for(whole(), 60))
+        return in_a_loop(asyncio.wait_for(whole(), 60))
 
 
 @pytest.mark.parametrize("breaks", ["gone", "slow"])
