@@ -5,6 +5,7 @@ Backbones (arXiv 2310.19909); the defaults are for small data. As with the linea
 rate and are then trained on, too (`train_on_val`); what is reported are the weights after the last epoch.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -66,7 +67,7 @@ class Finetune(Task):
 
     def run(self, backbone, data, recipe, context):
         logits, chosen = fine_tuned(backbone, data, recipe, OneLabel(recipe, len(data.classes)), context)
-        return Outcome(ranked(logits.softmax(1), data["test"]), chosen)
+        return Outcome(ranked(logits(data["test"]).softmax(1), data["test"]), chosen)
 
     def measure(self, predictions, data):
         return accuracy(predictions, data["test"])
@@ -74,17 +75,20 @@ class Finetune(Task):
 
 def fine_tuned(
     backbone: Backbone, data: Dataset, recipe: ClassifierRecipe, objective: Objective, context: Context
-) -> tuple[Tensor, dict[str, Any]]:
-    """Logits (n, C) of the test images by the classifier trained at the rate that validation data chose, and what was
-    chosen. Raises BadInput, Diverged, NotApplicable, Unavailable.
+) -> tuple[Callable[[Split], Tensor], dict[str, Any]]:
+    """What gives the logits (n, C) of a split's images, by the classifier trained at the rate that validation data
+    chose, and what was chosen. Raises BadInput, Diverged, NotApplicable, Unavailable.
     """
     with one_thread():
         at = partial(trained, backbone, data, recipe, objective, context)
         best, chosen = best_rate(recipe.learning_rate, at, objective.score, compare=not recipe.train_on_val)
         done = at(best, also_val=recipe.train_on_val)  # or read back
         rest_is_for_first()
-        test, model = data["test"], done.trainee.model
-        logits = logits_of(model, test, np.arange(len(test)), context)
+
+    def logits(split: Split) -> Tensor:
+        with one_thread():
+            return logits_of(done.trainee.model, split, np.arange(len(split)), context)
+
     return logits, chosen | departures(done)
 
 

@@ -44,7 +44,7 @@ class MultilabelFinetune(Task):
 
     def run(self, backbone, data, recipe, context):
         logits, chosen = fine_tuned(backbone, data, recipe, EachLabel(), context)
-        return Outcome(judged(logits, data["test"]), chosen)
+        return Outcome(judged(logits(data["test"]), data["test"]), chosen)
 
     def measure(self, predictions, data):
         return ranking(predictions, data)

@@ -4,6 +4,8 @@ A shifted split that has only some of the classes, as ImageNet-A and -R have, is
 beside the clean images of the same classes, answered among them too (Hendrycks et al. 2021).
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from ..classification.accuracy import check_ids, ranked
 from ..classification.linear_probe import LinearProbeRecipe, chosen_probe
 from ..datasets import Dataset, Split
 from ..measure import Measure
+from ..predictions import Predictions
 from ..task import Needs, Outcome, Task
 from .shift import Shift, reported, shift_scores, short, under_shift
 from .splits import apart, group_of_each, together
@@ -20,55 +23,62 @@ from .splits import apart, group_of_each, together
 CLEAN = "clean:"  # before the name of a shift of some classes: the clean images of these
 
 
+NEEDS = Needs(data="classification", splits=("train", "val", "test", "shift:*"))
+SCORES = shift_scores("top1", own=True)
+
+
 class OodShift(Task):
     name, family, version = "ood-shift", "ood", 3
-    needs = Needs(data="classification", splits=("train", "val", "test", "shift:*"))
-    scores = shift_scores("top1", own=True)
+    needs, scores = NEEDS, SCORES
     Recipe = LinearProbeRecipe
 
     def run(self, backbone, data, recipe, context):
         probe, chosen = chosen_probe(backbone, data, recipe, context)
-        parts = {}
-        for name, (split, _, among) in tables(data).items():
-            whole = data["test"] if name.startswith(CLEAN) else split
-            logits = probe.logits(context.embeddings(backbone, whole))
-            if whole is not split:
-                logits = logits[torch.as_tensor(of_classes(whole, among))]
-            parts[name] = ranked(masked(logits, among).softmax(dim=1), split)
-        return Outcome(together(parts), chosen)
+        return Outcome(answers(data, lambda split: probe.logits(context.embeddings(backbone, split))), chosen)
 
     def measure(self, predictions, data):
-        of, right, where = tables(data), {}, {}
-        start = np.cumsum([0, *(len(data[name]) for name in reported(data))])
-        first = dict(zip(reported(data), start.tolist(), strict=False))
-        for name, part in apart(predictions, list(of)).items():
-            split, rows, _ = of[name]
-            try:
-                check_ids(part["id"], split)
-            except BadInput as error:
-                raise BadInput(f"split {name}: {error}") from None
-            right[name] = is_right(part["classes"][:, 0], split, name)
-            where[name] = rows if name.startswith(CLEAN) else first[name] + rows
-        if not np.array_equal(
-            predictions["split"], np.repeat(np.array(list(of), object), [len(r) for r in right.values()])
-        ):
-            raise BadInput(f"predictions are not those of {', '.join(of)} of {data.name}, one after the other")
+        return measured(predictions, data)
 
-        def scores(weights: np.ndarray) -> dict[str, float]:
-            seen = {name: weights[rows].sum() for name, rows in where.items()}
-            top1 = {
-                name: 100 * float(weights[rows] @ right[name] / max(seen[name], 1e-12)) for name, rows in where.items()
-            }
-            shifts = []
-            for name in reported(data)[1:]:
-                own = CLEAN + short(name)
-                clean = own if own in of else "test"
-                shifts.append(
-                    Shift(short(name), top1[name], top1[clean], seen[name] > 0 and seen[clean] > 0, own in of)
-                )
-            return under_shift("top1", top1["test"], shifts)
 
-        return Measure(int(start[-1]), scores, group_of_each(data, reported(data)))
+def answers(data: Dataset, logits_of: Callable[[Split], Tensor]) -> Predictions:
+    """Predictions of every table of a data set, by what gives the logits (n, C) of a split's images."""
+    whole = {name: logits_of(data[name]) for name in reported(data)}
+    parts = {}
+    for name, (split, rows, among) in tables(data).items():
+        logits = whole["test" if name.startswith(CLEAN) else name][torch.as_tensor(rows)]
+        parts[name] = ranked(masked(logits, among).softmax(dim=1), split)
+    return together(parts)
+
+
+def measured(predictions: Predictions, data: Dataset) -> Measure:
+    """Scores of `answers`. Raises BadInput for predictions of other images, naming the split."""
+    of, right, where = tables(data), {}, {}
+    start = np.cumsum([0, *(len(data[name]) for name in reported(data))])
+    first = dict(zip(reported(data), start.tolist(), strict=False))
+    for name, part in apart(predictions, list(of)).items():
+        split, rows, _ = of[name]
+        try:
+            check_ids(part["id"], split)
+        except BadInput as error:
+            raise BadInput(f"split {name}: {error}") from None
+        right[name] = is_right(part["classes"][:, 0], split, name)
+        where[name] = rows if name.startswith(CLEAN) else first[name] + rows
+    if not np.array_equal(
+        predictions["split"], np.repeat(np.array(list(of), object), [len(r) for r in right.values()])
+    ):
+        raise BadInput(f"predictions are not those of {', '.join(of)} of {data.name}, one after the other")
+
+    def scores(weights: np.ndarray) -> dict[str, float]:
+        seen = {name: weights[rows].sum() for name, rows in where.items()}
+        top1 = {name: 100 * float(weights[rows] @ right[name] / max(seen[name], 1e-12)) for name, rows in where.items()}
+        shifts = []
+        for name in reported(data)[1:]:
+            own = CLEAN + short(name)
+            clean = own if own in of else "test"
+            shifts.append(Shift(short(name), top1[name], top1[clean], seen[name] > 0 and seen[clean] > 0, own in of))
+        return under_shift("top1", top1["test"], shifts)
+
+    return Measure(int(start[-1]), scores, group_of_each(data, reported(data)))
 
 
 Table = tuple[Split, np.ndarray, tuple[int, ...] | None]

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import torch
 from backbench.backbones import BadInput
-from backbench.tasks import Dataset, Split, estimate, find_task, load_dataset, read_predictions, write_predictions
+from backbench.tasks import (
+    Context,
+    Dataset,
+    Split,
+    estimate,
+    find_task,
+    load_dataset,
+    read_predictions,
+    write_predictions,
+)
 from backbench.tasks.classification.linear_probe import chosen_probe
 from backbench.tasks.datasets import find_dataset
 from backbench.tasks.ood.held_out_domain import TEST, tenth_of_each
@@ -61,6 +70,26 @@ def test_some_classes_are_answered_among_themselves_and_stand_beside_clean_image
     few = predictions["split"] == "shift:few"
     assert set(predictions["classes"][few][:, :2].ravel()) == {0, 2}
     assert (predictions["probabilities"][few][:, 2:] == 0).all()
+
+
+def test_a_fine_tuned_network_is_the_one_of_finetune(some, make_backbone, context, tmp_path):
+    """Its answers to a shift are those that `finetune` gives where the shift is the test split."""
+    shift, plain = find_task("finetune-shift"), find_task("finetune")
+    how = {"epochs": 2, "batch": 20, "head": "xavier", "learning_rate": 0.01, "mixup": 0}
+    (data, _), backbone = some, make_backbone()
+
+    def scores(task, data, name):
+        outcome = task.run(backbone, data, task.recipe(how), Context(context.bank, tmp_path / name))
+        measure = task.measure(outcome.predictions, data)
+        return measure.scores(np.ones(measure.examples))
+
+    found = scores(shift, data, "shift")
+    for name, score in (("test", "clean_top1"), ("shift:loud", "top1:loud")):
+        splits = {"train": lambda: data["train"], "val": lambda: data["val"], "test": partial(data.__getitem__, name)}
+        alone = Dataset("alone", "classification", CLASSES, splits)
+        assert found[score] == pytest.approx(scores(plain, alone, name.replace(":", "-"))["top1"])
+    assert "top1:few" in found
+    assert found["clean_top1"] > 25
 
 
 def test_a_clean_image_counts_for_both_of_its_scores_at_once(some, make_backbone, context):
