@@ -7,6 +7,7 @@ from ..detection.regions import as_predictions
 from ..detection.scoring import box_matches
 from ..task import Needs, Outcome, Task
 from .shift import measured, reported_splits, shift_scores
+from .shift_picture import shift_picture
 from .splits import together
 
 
@@ -33,3 +34,6 @@ class DetectionShift(Task):
             return lambda weights: summary(matches, weights)["ap"]
 
         return measured("ap", predictions, data, score_of)
+
+    def picture(self, predictions, data):
+        return shift_picture(self.measure(predictions, data), "ap", "A detector under shift")

@@ -8,6 +8,7 @@ from ..classification.finetune import OneLabel, fine_tuned
 from ..task import Outcome, Task
 from ..training.recipe import OneLabelRecipe
 from .ood_shift import NEEDS, SCORES, answers, measured
+from .shift_picture import shift_picture
 
 
 class FinetuneShift(Task):
@@ -22,3 +23,6 @@ class FinetuneShift(Task):
 
     def measure(self, predictions, data):
         return measured(predictions, data)
+
+    def picture(self, predictions, data):
+        return shift_picture(self.measure(predictions, data), "top1", "A fine-tuned network under shift")

@@ -17,6 +17,7 @@ from ..datasets import Dataset, Split
 from ..measure import Measure
 from ..task import Needs, Outcome, Task
 from .shift import Shift, shift_scores, short, under_shift
+from .shift_picture import shift_picture
 from .splits import apart, group_of_each, together
 
 TENTHS = 10
@@ -82,6 +83,9 @@ class HeldOutDomain(Task):
             return under_shift("top1", float(np.mean([shift.clean for shift in shifts])), shifts)
 
         return Measure(sum(len(data[name]) for name in domains), scores, group_of_each(data, domains))
+
+    def picture(self, predictions, data):
+        return shift_picture(self.measure(predictions, data), "top1", "A linear probe on domains it has not seen")
 
 
 def answers(probe, features, ids) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ from ..measure import Measure
 from ..predictions import Predictions
 from ..task import Needs, Outcome, Task
 from .shift import Shift, reported, shift_scores, short, under_shift
+from .shift_picture import shift_picture
 from .splits import apart, group_of_each, together
 
 CLEAN = "clean:"  # before the name of a shift of some classes: the clean images of these
@@ -38,6 +39,9 @@ class OodShift(Task):
 
     def measure(self, predictions, data):
         return measured(predictions, data)
+
+    def picture(self, predictions, data):
+        return shift_picture(self.measure(predictions, data), "top1", "A linear probe under shift")
 
 
 def answers(data: Dataset, logits_of: Callable[[Split], Tensor]) -> Predictions:

@@ -8,6 +8,7 @@ from ..segmentation.engines import segmenter
 from ..segmentation.recipe import SegmenterRecipe
 from ..task import Needs, Outcome, Task
 from .shift import measured, reported_splits, shift_scores
+from .shift_picture import shift_picture
 from .splits import together
 
 
@@ -36,3 +37,6 @@ class SegmentationShift(Task):
             return lambda weights: counts.scores(weights)["miou"]
 
         return measured("miou", predictions, data, score_of)
+
+    def picture(self, predictions, data):
+        return shift_picture(self.measure(predictions, data), "miou", "A segmenter under shift")

@@ -92,6 +92,18 @@ def test_a_fine_tuned_network_is_the_one_of_finetune(some, make_backbone, contex
     assert found["clean_top1"] > 25
 
 
+def test_the_picture_shows_each_shift_beside_its_clean_images(some, make_backbone, context):
+    task, (data, _) = find_task("ood-shift"), some
+    predictions = task.run(make_backbone(), data, task.recipe(), context).predictions
+    [axes] = task.picture(predictions, data).axes[:1]
+    scores = task.measure(predictions, data).scores(np.ones(50 + 40 + 30))
+    order = sorted(("loud", "few"), key=lambda name: scores[f"top1:{name}"])
+    assert [label.get_text() for label in axes.get_yticklabels()] == order
+    clean = {"loud": scores["clean_top1"], "few": scores["clean_top1:few"]}
+    ends = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2 and line.get_color() == "#bbbbbb"]
+    assert [list(x) for x in ends] == [[clean[name], scores[f"top1:{name}"]] for name in order]
+
+
 def test_a_clean_image_counts_for_both_of_its_scores_at_once(some, make_backbone, context):
     task, (data, _) = find_task("ood-shift"), some
     predictions = task.run(make_backbone(), data, task.recipe(), context).predictions
