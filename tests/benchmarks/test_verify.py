@@ -104,7 +104,7 @@ def test_an_interval_that_is_made_up_does_not_pass(bundle, home, part):
     assert done.outcome == "contested"
 
 
-def test_code_is_not_run_for_a_stranger(home, tmp_path, capfd):
+def test_code_is_not_run_for_a_stranger(home, tmp_path, capfd, monkeypatch):
     """Neither by a drawn check, nor because somebody says so: the code has to be here, from one's own card of it."""
     (tmp_path / "net.py").write_text(
         "import torch\n"
@@ -117,12 +117,15 @@ def test_code_is_not_run_for_a_stranger(home, tmp_path, capfd):
     card.write_text(
         "source: python\nmodel: net.py:make\ninput: {size: 64, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}\n"
     )
+    monkeypatch.chdir(tmp_path)  # where the code leaves its mark
     report = run("knn", [str(card)], limit=20, home=tmp_path / "sender")
+    (tmp_path / "ran").unlink()
     [result] = report.results.values()
     store = store_of(home)
     store.add(result)
     queue(store, result)
     assert code(["verify", "--rerun", "--allow-code"]) == 0
+    assert not (tmp_path / "ran").exists()
     said = capfd.readouterr().out
     assert "is of a backbone that is its submitter's own code, which is not here" in said
     assert [check.result.id for check in waiting(store)] == [result.id]

@@ -297,6 +297,7 @@ def test_the_picture_shows_every_corruption_and_the_images(ran):
     assert {"clean", "fog", "contrast", "gaussian-noise"} == set(shown)
 
 
+@pytest.mark.slow
 def test_on_digit_scenes_accuracy_goes_down_with_severity(context, digits):
     """A mini backbone on a few images: what corruption costs by severity, over those that cost anything."""
     task = find_task("corruptions")
